@@ -1,0 +1,1 @@
+"""Linux constants and struct layouts; imports nothing."""

@@ -1,0 +1,37 @@
+"""How sentry code says that a call fails; both become registers only in sentry/syscalls/dispatch.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sentry.abi.errno import NAMES
+
+
+class Errno(Exception):
+    """A syscall fails with this error number (`Errno(E.ENOENT)`)."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno: int = errno
+
+    def __str__(self) -> str:
+        return NAMES.get(self.errno, str(self.errno))
+
+
+# Why an interrupted call may be restarted (signal(7), "Interruption of system calls"); never seen by the guest.
+ERESTARTSYS: Final = 512  # restart if the handler has SA_RESTART, else EINTR
+ERESTARTNOINTR: Final = 513  # always restart
+ERESTARTNOHAND: Final = 514  # restart only if no handler runs, else EINTR
+ERESTART_RESTARTBLOCK: Final = 516  # like NOHAND, by restart_syscall(2) with task.restart_block
+
+
+class Restart(Exception):
+    """A blocked call was interrupted by a signal (or a stop) before it did anything that must not be repeated."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(kind)
+        self.kind: int = kind
+
+
+class SandboxError(Exception):
+    """The sandbox cannot start or go on; the text is the one sentence that the caller sees."""

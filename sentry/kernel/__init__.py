@@ -1,0 +1,1 @@
+"""Tasks, thread groups, signals, waiting, time: the process side of the kernel."""

@@ -1,0 +1,1 @@
+"""Syscall handlers, one module a family, and the table that names them."""

@@ -1,0 +1,1 @@
+"""Mounts, dentries, inodes, open files, path walk: what every file system shares."""

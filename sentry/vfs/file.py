@@ -1,0 +1,145 @@
+"""Open file descriptions and descriptor tables: the interface that every kind of file implements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import errno as E
+from sentry.abi import fcntl as F
+from sentry.abi import poll as P
+from sentry.errors import Errno
+from sentry.kernel.wait import WaitQueue
+from sentry.vfs.attr import Attr, DirEntry
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.mm.objects import MemoryObject
+    from sentry.vfs.inode import Inode
+    from sentry.vfs.mount import Path
+
+WOULD_BLOCK: Final = -E.EAGAIN
+
+
+class File:
+    """An open file description (open(2), "Open file descriptions").
+
+    Reads and writes never block: see `read` and `write`. Blocking, restarting, O_NONBLOCK, RLIMIT_FSIZE, O_APPEND positions and
+    iovecs are the business of sentry/syscalls/io.py.
+    """
+
+    def __init__(self, flags: int, path: Path | None, inode: Inode | None) -> None:
+        self.flags: int = flags  # access mode and status flags
+        self.path: Path | None = path  # None for pipes, sockets, eventfds...
+        self.inode: Inode | None = inode
+        self.pos: int = 0
+        self.refs: int = 0  # descriptors and in-flight uses; release() at 0
+        self.waitq: WaitQueue = WaitQueue()
+        self.seekable: bool = False  # pread, pwrite and lseek make sense
+        self.hostfd: int = -1  # a host descriptor that data may go to and from directly, at any offset if seekable
+        self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
+        self.owner: int = 0  # F_SETOWN
+        self.owner_type: int = 0
+        self.sig: int = 0  # F_SETSIG
+
+    @property
+    def readable(self) -> bool:
+        return self.flags & F.O_ACCMODE != F.O_WRONLY and not self.flags & F.O_PATH
+
+    @property
+    def writable(self) -> bool:
+        return self.flags & F.O_ACCMODE != F.O_RDONLY and not self.flags & F.O_PATH
+
+    # Data. `offset` is meaningful for seekable files, -1 for streams.
+
+    def read(self, t: Task, count: int, offset: int) -> bytes | None:
+        """Up to `count` bytes; b"" at the end of file; None when it would block."""
+        raise Errno(E.EINVAL)
+
+    def write(self, t: Task, data: bytes, offset: int) -> int:
+        """Bytes taken; WOULD_BLOCK when none could be taken without blocking."""
+        raise Errno(E.EINVAL)
+
+    def size(self) -> int:
+        """The end for SEEK_END and O_APPEND."""
+        return self.getattr().size
+
+    def seek(self, t: Task, offset: int, whence: int) -> int:
+        """SEEK_SET, CUR, END, DATA, HOLE: sets and returns the position. Default for seekable files with a size."""
+        if not self.seekable:
+            raise Errno(E.ESPIPE)
+        if whence == F.SEEK_SET:
+            new = offset
+        elif whence == F.SEEK_CUR:
+            new = self.pos + offset
+        elif whence == F.SEEK_END:
+            new = self.size() + offset
+        elif whence in (F.SEEK_DATA, F.SEEK_HOLE):
+            end = self.size()
+            if offset < 0 or offset >= end:
+                raise Errno(E.ENXIO)
+            new = offset if whence == F.SEEK_DATA else end
+        else:
+            raise Errno(E.EINVAL)
+        if new < 0 or new > 0x7FFFFFFFFFFFFFFF:
+            raise Errno(E.EINVAL)
+        self.pos = new
+        return new
+
+    # Readiness
+
+    def poll(self) -> int:
+        """POLL* bits that are ready now. Regular files are always ready."""
+        return P.POLLIN | P.POLLOUT | P.POLLRDNORM | P.POLLWRNORM
+
+    # Everything else
+
+    def getattr(self) -> Attr:
+        if self.inode is None:
+            raise Errno(E.ENOSYS)
+        return self.inode.getattr()
+
+    def readdir(self, t: Task) -> list[DirEntry]:
+        """All entries, "." and ".." included, in a stable order; called at position 0 and then indexed by position."""
+        raise Errno(E.ENOTDIR)
+
+    def ioctl(self, t: Task, cmd: int, arg: int) -> int:
+        raise Errno(E.ENOTTY)
+
+    def mapping(self, t: Task) -> MemoryObject | None:
+        """The memory object for mmap(2); None: ENODEV."""
+        return self.inode.mapping() if self.inode is not None else None
+
+    def truncate(self, t: Task, size: int) -> None:
+        raise Errno(E.EINVAL)
+
+    def fallocate(self, t: Task, mode: int, offset: int, length: int) -> None:
+        raise Errno(E.ENODEV if self.inode is not None else E.ESPIPE)
+
+    def fsync(self, t: Task, data_only: bool) -> None:
+        raise Errno(E.EINVAL)
+
+    def set_flags(self, flags: int) -> None:
+        """F_SETFL: `flags` is the whole new status word."""
+        self.flags = flags
+
+    def flush(self, t: Task) -> None:
+        """A descriptor was closed (once per close(2))."""
+
+    def release(self) -> None:
+        """The last reference is gone."""
+
+    def describe(self) -> bytes:
+        """What /proc/PID/fd/N links to when there is no path, such as b"pipe:[12]"."""
+        return b"anon_inode:[file]"
+
+    def fdinfo(self) -> bytes:
+        """Extra lines of /proc/PID/fdinfo/N."""
+        return b""
+
+    def incref(self) -> None:
+        self.refs += 1
+
+    def decref(self) -> None:
+        self.refs -= 1
+        if self.refs == 0:
+            self.release()

@@ -1,0 +1,160 @@
+"""What a file system implements: inodes and super blocks.
+
+The generic layer (walk, open, permission, namei) has already checked permissions, read-only mounts, name length,
+existence of the last component and sticky bits before it calls a method that changes something.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentry.abi import errno as E
+from sentry.errors import Errno
+from sentry.kernel.wait import WaitQueue
+from sentry.vfs.attr import Attr, SetAttr
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.mm.objects import MemoryObject
+    from sentry.vfs.file import File
+    from sentry.vfs.mount import Path
+
+
+class SuperBlock:
+    """One instance of a file system; may be mounted in several places."""
+
+    def __init__(self, fstype: bytes, dev: int) -> None:
+        self.fstype: bytes = fstype
+        self.dev: int = dev  # st_dev of its inodes
+        self.readonly: bool = False
+        self.source: bytes = b"none"  # shown in /proc/mounts
+        self.options: bytes = b""  # file system's own options shown in /proc/mounts
+        # Dentries below it may be cached (positive and negative). False: every lookup asks the inode (proc).
+        self.cache_dentries: bool = True
+        # Cached dentries are checked by Inode.revalidate before each use (shared gofer trees).
+        self.revalidate: bool = False
+        self.case: int = 0
+
+    def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
+        """(magic, bsize, blocks, bfree, bavail, files, ffree, namelen) as in statfs(2)."""
+        raise Errno(E.ENOSYS)
+
+    def sync(self) -> None:
+        """Writes what is dirty to stable storage, as far as the file system has any."""
+
+
+class Inode:
+    """A file, directory, link, device, FIFO or socket, apart from its names."""
+
+    def __init__(self, sb: SuperBlock, mode: int) -> None:
+        self.sb: SuperBlock = sb
+        self.mode: int = mode  # kept equal to attr.mode; the type bits never change
+        self.locks: object | None = None  # advisory lock state (sentry/vfs/locks.py)
+        self.watches: object | None = None  # inotify watches (sentry/vfs/inotify.py)
+        self.fifo: object | None = None  # the pipe of a FIFO while it is open (sentry/fs/pipe.py)
+        self.socket: object | None = None  # the AF_UNIX socket bound here (sentry/net/unix)
+        self.writers: int = 0  # open write descriptions; -n: n executions deny writing (ETXTBSY)
+
+    # Attributes
+
+    def getattr(self) -> Attr:
+        """Current attributes. The result belongs to the inode: callers don't change it or keep it across a block."""
+        raise Errno(E.ENOSYS)
+
+    def setattr(self, change: SetAttr) -> None:
+        """Changes attributes; SET_SIZE truncates or extends."""
+        raise Errno(E.EPERM)
+
+    def touch(self, atime: bool, mtime: bool) -> None:
+        """Data was read (atime) or written (mtime and ctime) now, through a File of this inode."""
+
+    # Directories. Names are single components, never empty, "." or "..".
+
+    def lookup(self, name: bytes) -> Inode | None:
+        """The inode behind a name, None when there is none."""
+        raise Errno(E.ENOTDIR)
+
+    def revalidate(self, name: bytes, child: Inode | None) -> bool:
+        """Is a cached lookup of `name` still right? Asked only when sb.revalidate."""
+        return True
+
+    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        """Makes a regular file (mode with type bits)."""
+        raise Errno(E.EPERM)
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        raise Errno(E.EPERM)
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        """Makes a FIFO, socket or device node (type bits of mode)."""
+        raise Errno(E.EPERM)
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        raise Errno(E.EPERM)
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        """Adds a name for an inode of the same super block."""
+        raise Errno(E.EPERM)
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        raise Errno(E.EPERM)
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        """Raises Errno(ENOTEMPTY) when the directory has entries."""
+        raise Errno(E.EPERM)
+
+    def rename(self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int) -> None:
+        """Moves `name` to `newdir`/`newname`, replacing `target` if any; flags as renameat2(2)."""
+        raise Errno(E.EPERM)
+
+    def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        """An unnamed regular file in this directory's file system (O_TMPFILE)."""
+        raise Errno(E.EOPNOTSUPP)
+
+    # Links
+
+    def readlink(self) -> bytes:
+        raise Errno(E.EINVAL)
+
+    def follow(self, t: Task) -> Path | None:
+        """A magic link (/proc/PID/fd/N) leads straight to a path; None: use readlink()."""
+        return None
+
+    # Opening
+
+    def open(self, t: Task, path: Path, flags: int) -> File:
+        """A new open file description; permission has been checked, O_CREAT and O_TRUNC are done by the caller."""
+        raise Errno(E.ENXIO)
+
+    def mapping(self) -> MemoryObject | None:
+        """The memory object that holds this file's data, if it can be mapped (used by exec as well)."""
+        return None
+
+    # Extended attributes
+
+    def getxattr(self, name: bytes) -> bytes:
+        raise Errno(E.EOPNOTSUPP)
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        raise Errno(E.EOPNOTSUPP)
+
+    def removexattr(self, name: bytes) -> None:
+        raise Errno(E.EOPNOTSUPP)
+
+    def listxattr(self) -> list[bytes]:
+        return []
+
+    # Life
+
+    def dropped(self) -> None:
+        """The dentry cache forgot the inode and no file is open on it: a gofer file system clunks its fid."""
+
+
+class Pollable:
+    """Anything with readiness: a wait queue and the events that are ready now."""
+
+    def __init__(self) -> None:
+        self.waitq: WaitQueue = WaitQueue()
+
+    def poll(self) -> int:
+        raise NotImplementedError
