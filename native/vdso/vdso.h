@@ -1,0 +1,13 @@
+/* The guest's vDSO: an ELF image of ours that calls the host's vDSO, or else makes the system call. */
+#ifndef CORDON_VDSO_H
+#define CORDON_VDSO_H
+
+#include "../cordon.h"
+
+/* cdef begin */
+/* The image: whole pages, to be mapped read + exec in one piece (first address goes into AT_SYSINFO_EHDR). The bytes are
+ * patched with the platform's host vDSO addresses and constant while the platform runs. NULL before cn_platform_start. */
+const uint8_t *cn_vdso_image(uint64_t *len);
+/* cdef end */
+
+#endif
