@@ -138,11 +138,12 @@ def evaluate(header: str, names: list[str]) -> dict[str, int]:
     if includes is None:
         sys.exit(f"cannot compile a file that includes only <{header}>")
     usable = names
-    probe = Path(tempfile.mkdtemp()) / "probe"
+    folder = tempfile.TemporaryDirectory()
+    probe = Path(folder.name) / "probe"
     while usable:
         program = includes + "extern int printf(const char *, ...);\nint main(void){\n"
         program += "".join(
-            f'#line {i + 1} "probe"\n{{enum {{ e = ({n}) != 0 }}; printf("{n} %lld\\n", (long long)({n}));}}\n'
+            f'#line {i + 1} "probe"\n{{enum {{ e = (({n}) + 0ULL) != 0 }}; printf("{n} %lld\\n", (long long)({n}));}}\n'
             for i, n in enumerate(usable)
         )
         done = subprocess.run(
