@@ -143,7 +143,7 @@ def evaluate(header: str, names: list[str]) -> dict[str, int]:
     while usable:
         program = includes + "extern int printf(const char *, ...);\nint main(void){\n"
         program += "".join(
-            f'#line {i + 1} "probe"\n{{enum {{ e = (({n}) + 0ULL) != 0 }}; printf("{n} %lld\\n", (long long)({n}));}}\n'
+            f'#line {i + 1} "probe"\n{{enum {{ e = (({n}) * 1) != 0 }}; printf("{n} %lld\\n", (long long)({n}));}}\n'
             for i, n in enumerate(usable)
         )
         done = subprocess.run(

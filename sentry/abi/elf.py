@@ -87,7 +87,6 @@ ELFCLASSNUM: Final = 3
 ELFDATA2LSB: Final = 1
 ELFDATA2MSB: Final = 2
 ELFDATANONE: Final = 0
-ELFMAG: Final = 0x559dbdf8f3ae
 ELFMAG0: Final = 127
 ELFMAG1: Final = 69
 ELFMAG2: Final = 76
