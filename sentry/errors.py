@@ -34,4 +34,11 @@ class Restart(Exception):
 
 
 class SandboxError(Exception):
-    """The sandbox cannot start or go on; the text is the one sentence that the caller sees."""
+    """The sandbox cannot start or go on; the text is the one sentence that the caller sees.
+
+    `status` is the exit status that the front gives: 127 command not found, 126 not executable, else 125 as container engines do.
+    """
+
+    def __init__(self, text: str, status: int = 125) -> None:
+        super().__init__(text)
+        self.status: int = status
