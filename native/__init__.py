@@ -1,0 +1,1 @@
+"""C below the Python kernel; `native._core` is the cffi extension built by build_native.py."""
