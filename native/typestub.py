@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pycparser import c_ast, c_parser
@@ -41,7 +42,8 @@ def argument_type(node: c_ast.Node) -> str:
 
 def write_stub(cdefs: str, path: Path) -> None:
     """Writes the stub when its text changed."""
-    tree = c_parser.CParser().parse(PRELUDE + cdefs)
+    bare = re.sub(r"/\*.*?\*/|//[^\n]*", " ", cdefs, flags=re.S)
+    tree = c_parser.CParser().parse(PRELUDE + bare)
     functions: list[str] = []
     constants: list[str] = []
     for node in tree.ext:
