@@ -4,7 +4,7 @@
 
 What Python may call stands between `/* cdef begin */` and `/* cdef end */` in the headers; `native/_core.pyi` is made from it.
 A folder `native/X/image` holds a freestanding image: all its *.c and *.S linked by X.lds into an ELF file that C code
-includes as an array (`X_image.inc`, found on the include path).
+uses as `const unsigned char cn_X_image[]` and `const unsigned long cn_X_image_len`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import cffi
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
 SKIP = {"tests", "image"}
-CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"]
+CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE=", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"]
 IMAGE_CFLAGS = [
     "-std=gnu11", "-O2", "-ffreestanding", "-nostdlib", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
     "-fcf-protection=none", "-mno-red-zone", "-mgeneral-regs-only", "-Wall", "-Wextra", "-fno-builtin",
@@ -79,7 +79,7 @@ def digest(paths: list[Path], *extra: str) -> str:
 
 
 def build_image(folder: Path, work: Path) -> None:
-    """native/X/image -> X_image.inc in the work folder: the ELF file's bytes, for #include in an array."""
+    """native/X/image -> X_image.c in the work folder: the ELF file's bytes as cn_X_image and cn_X_image_len."""
     name = folder.parent.name
     sources = sorted(folder.glob("*.c")) + sorted(folder.glob("*.S"))
     script = folder / f"{name}.lds"
@@ -87,20 +87,25 @@ def build_image(folder: Path, work: Path) -> None:
     flags = flags_file.read_text().split() if flags_file.exists() else ["-static", "-no-pie", "-fPIC"]
     inputs = [*sources, script, *headers(), *sorted(folder.glob("*.h"))]
     key = digest(inputs, *IMAGE_CFLAGS, *flags)
-    out = work / f"{name}_image.inc"
+    out = work / f"{name}_image.c"
     if newer(out, key):
         return
     elf = work / f"{name}.image"
     run(["gcc", *IMAGE_CFLAGS, *flags, "-I", str(NATIVE), f"-Wl,-T,{script}", "-Wl,--build-id=none", "-Wl,-z,noexecstack",
          "-o", str(elf), *map(str, sources)])  # fmt: skip
-    out.write_text(",".join(str(b) for b in elf.read_bytes()) + "\n")
+    data = elf.read_bytes()
+    out.write_text(
+        f"extern const unsigned char cn_{name}_image[];\nextern const unsigned long cn_{name}_image_len;\n"
+        f"const unsigned long cn_{name}_image_len = {len(data)};\n"
+        f"const unsigned char cn_{name}_image[] __attribute__((aligned(4096))) = {{{','.join(map(str, data))}}};\n"
+    )
     stamp(out, key)
 
 
 def compile_object(source: Path, work: Path, flags: list[str]) -> Path:
     """One object, compiled again only when the source, a header or an image changed."""
     target = work / (str(source.resolve().relative_to(ROOT)).replace("/", "_") + ".o" if source.is_relative_to(ROOT) else source.name + ".o")
-    key = digest([source, *headers(), *sorted(work.glob("*_image.inc"))], *flags)
+    key = digest([source, *headers()], *flags)
     if not newer(target, key):
         run(["gcc", *flags, "-I", str(NATIVE), "-I", str(work), "-c", str(source), "-o", str(target)])
         stamp(target, key)
@@ -130,7 +135,8 @@ def build(out: Path) -> Path:
     write_stub(text, NATIVE / "_core.pyi")
     python = f"-I{sysconfig.get_path('include')}"
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        jobs = [pool.submit(compile_object, s, work, CFLAGS) for s in c_sources()]
+        sources = [*c_sources(), *sorted(work.glob("*_image.c"))]
+        jobs = [pool.submit(compile_object, s, work, CFLAGS) for s in sources]
         jobs.append(pool.submit(compile_object, glue, work, [*CFLAGS, "-w", "-fvisibility=default", python]))
         objects = [str(j.result()) for j in jobs]
     name = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
