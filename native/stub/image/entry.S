@@ -1,0 +1,85 @@
+/* The parts of the stub that run without a stack, in memory the guest shares: they read registers and read-only pages only. */
+#include <asm/unistd_64.h>
+#include "../stub.h"
+
+#define PR_SET_PDEATHSIG 1
+#define SIGKILL 9
+
+    .section .stub.batch, "ax"
+    .globl stub_batch
+stub_batch:
+    test %r13, %r13
+    jz 2f
+1:  mov 0(%r12), %rax
+    mov 8(%r12), %rdi
+    mov 16(%r12), %rsi
+    mov 24(%r12), %rdx
+    mov 32(%r12), %r10
+    mov 40(%r12), %r8
+    mov 48(%r12), %r9
+    syscall
+    cmp $-4095, %rax
+    jae 2f
+    add $56, %r12
+    dec %r13
+    jnz 1b
+2:  int3
+    ud2
+
+    .section .stub.clone, "ax"
+    .globl stub_clone
+stub_clone:
+    mov $__NR_clone, %eax
+    mov $STUB_THREAD_FLAGS, %edi
+    xor %esi, %esi
+    xor %edx, %edx
+    xor %r10d, %r10d
+    xor %r8d, %r8d
+    syscall
+    test %rax, %rax
+    jz stub_park
+    int3
+    ud2
+
+    .section .stub.park, "ax"
+    .globl stub_park
+stub_park:
+    mov $__NR_prctl, %eax
+    mov $PR_SET_PDEATHSIG, %edi
+    mov $SIGKILL, %esi
+    syscall
+    /* The sentry may have died before the line above. */
+    mov $__NR_getppid, %eax
+    syscall
+    movabs $STUB_CTRL, %rbx
+    cmp 0(%rbx), %rax
+    jne stub_die
+1:  mov $__NR_pause, %eax
+    syscall
+    jmp 1b
+
+    .text
+stub_die:
+    mov $__NR_exit_group, %eax
+    mov $1, %edi
+    syscall
+    ud2
+
+    /* stub_leave(lo, hi): unmaps [lo, hi), the stack among it, and parks. */
+    .globl stub_leave
+stub_leave:
+    sub %rdi, %rsi
+    mov $__NR_munmap, %eax
+    syscall
+    test %rax, %rax
+    jnz stub_die
+    jmp stub_park
+
+    .globl _start
+_start:
+    xor %ebp, %ebp
+    and $-16, %rsp
+    call stub_main
+    ud2
+
+    .section .note.GNU-stack, "", @progbits

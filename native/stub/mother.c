@@ -1,0 +1,401 @@
+/* Starting and commanding the mother stub. See mother.h. */
+#define _GNU_SOURCE
+#include "mother.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vdsosym.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U
+#endif
+
+struct cn_mother {
+    pthread_mutex_t lock;
+    pid_t pid;
+    int sock;
+    int ctrl_fd;
+    u8 *ctrl;
+    u64 vdso; /* ELF header of the host's vDSO in the stubs, or 0 */
+    u32 pool, nready, npending;
+    struct cn_stub *ready; /* pool entries */
+    u32 nfree, next_slot;  /* freed slots first, then never used ones */
+    u32 *free_slots;
+    pid_t *dying; /* killed, not yet waited for */
+    u32 ndying, dying_cap;
+};
+
+__attribute__((noinline)) static int image_fd(void)
+{
+    int fd = memfd_create("cordon-stub", MFD_CLOEXEC | MFD_EXEC);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("cordon-stub", MFD_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    for (u64 off = 0; off < cn_stub_image_len;) {
+        ssize_t n = pwrite(fd, cn_stub_image + off, cn_stub_image_len - off, (off_t)off);
+        if (n < 0) {
+            int err = -errno;
+            close(fd);
+            return err;
+        }
+        off += (u64)n;
+    }
+    return fd;
+}
+
+/* The child of vfork: shares the sentry's memory until exec, so it makes nothing but system calls. */
+static void exec_mother(int image, const int fds[3], volatile int *error)
+{
+    static char name[] = "cordon-stub";
+    char *argv[] = {name, NULL}, *envp[] = {NULL};
+    struct rlimit stack = {8 << 20, 8 << 20}, none = {0, 0};
+    sigset_t empty;
+
+    /* A fixed layout: the stack at the very top, the vDSO below it and above the guest's space. */
+    if (personality(ADDR_NO_RANDOMIZE) < 0 || setrlimit(RLIMIT_STACK, &stack) < 0 ||
+        setrlimit(RLIMIT_CORE, &none) < 0)
+        goto out;
+    /* No terminal signals for stubs. */
+    setsid();
+    for (int i = 0; i < 3; i++)
+        if (dup2(fds[i], i) < 0)
+            goto out;
+    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+        goto out;
+    sigemptyset(&empty);
+    sigprocmask(SIG_SETMASK, &empty, NULL);
+    syscall(SYS_execveat, image, "", argv, envp, AT_EMPTY_PATH);
+out:
+    *error = errno;
+    _exit(127);
+}
+
+static pid_t spawn(int memfd, int sock, int ctrl_fd)
+{
+    volatile int error = 0;
+    int fds[3] = {-1, -1, -1}, from[3] = {memfd, sock, ctrl_fd}, image;
+    sigset_t all, old;
+    pid_t pid = -1;
+
+    image = image_fd();
+    if (image < 0)
+        return image;
+    for (int i = 0; i < 3; i++)
+        if ((fds[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0) {
+            error = errno;
+            goto out;
+        }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pid = vfork();
+    if (pid == 0)
+        exec_mother(image, fds, &error);
+    if (pid < 0)
+        error = errno;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (pid > 0 && error) {
+        waitpid(pid, NULL, 0);
+        pid = -1;
+    }
+out:
+    for (int i = 0; i < 3; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    close(image);
+    return pid > 0 ? pid : -error;
+}
+
+/* Finds the vvar and vDSO mappings of the mother: [lo, hi) and the address of the vDSO's ELF header. */
+static void find_vdso(pid_t pid, u64 *lo, u64 *hi, u64 *elf)
+{
+    char path[64], line[512];
+    FILE *f;
+
+    *lo = *hi = *elf = 0;
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    f = fopen(path, "re");
+    if (!f)
+        return;
+    while (fgets(line, sizeof(line), f)) {
+        unsigned long start, end;
+        if (sscanf(line, "%lx-%lx", &start, &end) != 2)
+            continue;
+        if (!strstr(line, "[vvar") && !strstr(line, "[vdso]"))
+            continue;
+        if (*hi && start != *hi) { /* not adjacent: nothing we know how to keep */
+            *elf = 0;
+            break;
+        }
+        if (!*hi)
+            *lo = start;
+        *hi = end;
+        if (strstr(line, "[vdso]"))
+            *elf = start;
+    }
+    fclose(f);
+    if (!*elf || *lo < STUB_CTRL + STUB_CTRL_SIZE)
+        *lo = *hi = *elf = 0;
+}
+
+static int send_cmd(struct cn_mother *m, const struct stub_cmd *cmd, int fd)
+{
+    union {
+        struct cmsghdr h;
+        char space[CMSG_SPACE(sizeof(int))];
+    } c;
+    struct iovec iov = {(void *)cmd, sizeof(*cmd)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t n;
+
+    if (fd >= 0) {
+        memset(&c, 0, sizeof(c));
+        msg.msg_control = &c;
+        msg.msg_controllen = sizeof(c.space);
+        c.h.cmsg_level = SOL_SOCKET;
+        c.h.cmsg_type = SCM_RIGHTS;
+        c.h.cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(&c.h), &fd, sizeof(int));
+    }
+    do
+        n = sendmsg(m->sock, &msg, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+/* Takes one reply off the socket; stubs go into the pool. Returns its op, 0 when there is none now, or -errno. */
+static int take_reply(struct cn_mother *m, int flags, i64 *value)
+{
+    struct stub_reply r;
+    ssize_t n;
+
+    do
+        n = recv(m->sock, &r, sizeof(r), flags);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == EAGAIN ? 0 : -errno;
+    if (n != (ssize_t)sizeof(r))
+        return -ESRCH; /* the mother is gone */
+    *value = r.value;
+    if (r.op == STUB_NEW) {
+        m->npending--;
+        if (r.value > 0)
+            m->ready[m->nready++] = (struct cn_stub){(pid_t)r.value, r.arg};
+        else
+            m->free_slots[m->nfree++] = r.arg;
+    }
+    return (int)r.op;
+}
+
+static int request_stub(struct cn_mother *m)
+{
+    struct stub_cmd cmd = {.op = STUB_NEW};
+    int rc;
+
+    if (m->nfree)
+        cmd.arg = m->free_slots[--m->nfree];
+    else if (m->next_slot < STUB_SLOTS)
+        cmd.arg = m->next_slot++;
+    else
+        return -EAGAIN;
+    cn_mother_ctrl(m, cmd.arg)->sentry_pid = (u64)getpid();
+    rc = send_cmd(m, &cmd, -1);
+    if (rc < 0)
+        m->free_slots[m->nfree++] = cmd.arg;
+    else
+        m->npending++;
+    return rc;
+}
+
+static void reap(struct cn_mother *m, int flags)
+{
+    u32 keep = 0;
+    for (u32 i = 0; i < m->ndying; i++) {
+        pid_t got;
+        do
+            got = waitpid(m->dying[i], NULL, __WALL | flags);
+        while (got < 0 && errno == EINTR);
+        if (got == 0)
+            m->dying[keep++] = m->dying[i];
+    }
+    m->ndying = keep;
+}
+
+int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
+{
+    struct cn_mother *m = calloc(1, sizeof(*m));
+    struct stub_cmd init = {.op = STUB_INIT, .pid = (u64)getpid()};
+    int sv[2] = {-1, -1}, rc = -ENOMEM;
+    i64 value = 0;
+
+    if (!m)
+        return -ENOMEM;
+    m->sock = m->ctrl_fd = -1;
+    m->ctrl = MAP_FAILED;
+    m->pool = pool ? pool : 1;
+    pthread_mutex_init(&m->lock, NULL);
+    m->ready = calloc(m->pool + 1, sizeof(*m->ready));
+    m->free_slots = calloc(STUB_SLOTS, sizeof(*m->free_slots));
+    if (!m->ready || !m->free_slots)
+        goto fail;
+    m->ctrl_fd = memfd_create("cordon-stub-control", MFD_CLOEXEC);
+    if (m->ctrl_fd < 0 || ftruncate(m->ctrl_fd, (off_t)STUB_SLOTS * STUB_CTRL_SIZE) < 0)
+        goto fail_errno;
+    m->ctrl = mmap(NULL, (u64)STUB_SLOTS * STUB_CTRL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                   m->ctrl_fd, 0);
+    if (m->ctrl == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
+        goto fail_errno;
+    m->sock = sv[0];
+    m->pid = rc = spawn(memfd, sv[1], m->ctrl_fd);
+    close(sv[1]);
+    if (rc < 0) {
+        m->pid = 0;
+        goto fail;
+    }
+    find_vdso(m->pid, &init.vdso_lo, &init.vdso_hi, &m->vdso);
+    if ((rc = send_cmd(m, &init, -1)) < 0)
+        goto fail;
+    rc = take_reply(m, 0, &value);
+    if (rc != STUB_INIT || value != 0) {
+        rc = rc < 0 ? rc : value < 0 ? (int)value : -EPROTO;
+        goto fail;
+    }
+    for (u32 i = 0; i < m->pool; i++)
+        if ((rc = request_stub(m)) < 0)
+            goto fail;
+    *out = m;
+    return 0;
+
+fail_errno:
+    rc = -errno;
+fail:
+    cn_mother_stop(m);
+    return rc;
+}
+
+void cn_mother_stop(struct cn_mother *m)
+{
+    i64 value;
+
+    if (m->pid > 0) {
+        while (m->npending && take_reply(m, 0, &value) > 0)
+            ;
+        for (u32 i = 0; i < m->nready; i++)
+            cn_mother_bury(m, m->ready[i].pid);
+        cn_mother_bury(m, m->pid);
+        reap(m, 0);
+    }
+    if (m->sock >= 0)
+        close(m->sock);
+    if (m->ctrl != MAP_FAILED)
+        munmap(m->ctrl, (u64)STUB_SLOTS * STUB_CTRL_SIZE);
+    if (m->ctrl_fd >= 0)
+        close(m->ctrl_fd);
+    pthread_mutex_destroy(&m->lock);
+    free(m->dying);
+    free(m->free_slots);
+    free(m->ready);
+    free(m);
+}
+
+int cn_mother_take(struct cn_mother *m, struct cn_stub *out)
+{
+    i64 value = 0;
+    int rc = 0;
+
+    pthread_mutex_lock(&m->lock);
+    reap(m, WNOHANG);
+    while (m->npending && (rc = take_reply(m, MSG_DONTWAIT, &value)) > 0)
+        ;
+    while (rc >= 0 && !m->nready) {
+        if (!m->npending && (rc = request_stub(m)) < 0)
+            break;
+        rc = take_reply(m, 0, &value);
+        if (rc == STUB_NEW && value < 0)
+            rc = (int)value;
+    }
+    if (m->nready) {
+        *out = m->ready[--m->nready];
+        rc = 0;
+        while (m->nready + m->npending < m->pool && request_stub(m) == 0)
+            ;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return rc;
+}
+
+struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot)
+{
+    return (struct stub_ctrl *)(m->ctrl + (u64)slot * STUB_CTRL_SIZE);
+}
+
+void cn_mother_bury(struct cn_mother *m, pid_t pid)
+{
+    kill(pid, SIGKILL);
+    pthread_mutex_lock(&m->lock);
+    reap(m, WNOHANG);
+    if (m->ndying == m->dying_cap) {
+        u32 cap = m->dying_cap ? 2 * m->dying_cap : 64;
+        pid_t *grown = realloc(m->dying, cap * sizeof(*grown));
+        if (grown) {
+            m->dying = grown;
+            m->dying_cap = cap;
+        }
+    }
+    if (m->ndying < m->dying_cap)
+        m->dying[m->ndying++] = pid;
+    else
+        waitpid(pid, NULL, __WALL); /* no memory to remember it */
+    pthread_mutex_unlock(&m->lock);
+}
+
+void cn_mother_slot_free(struct cn_mother *m, u32 slot)
+{
+    pthread_mutex_lock(&m->lock);
+    m->free_slots[m->nfree++] = slot;
+    pthread_mutex_unlock(&m->lock);
+}
+
+int cn_mother_fd_install(struct cn_mother *m, int host_fd)
+{
+    struct stub_cmd cmd = {.op = STUB_FD_INSTALL};
+    i64 value = 0;
+    int rc;
+
+    pthread_mutex_lock(&m->lock);
+    rc = send_cmd(m, &cmd, host_fd);
+    if (rc == 0)
+        do
+            rc = take_reply(m, 0, &value);
+        while (rc > 0 && rc != STUB_FD_INSTALL);
+    pthread_mutex_unlock(&m->lock);
+    return rc < 0 ? rc : (int)value;
+}
+
+void cn_mother_fd_remove(struct cn_mother *m, int fd)
+{
+    struct stub_cmd cmd = {.op = STUB_FD_REMOVE, .arg = (u32)fd};
+
+    pthread_mutex_lock(&m->lock);
+    send_cmd(m, &cmd, -1);
+    pthread_mutex_unlock(&m->lock);
+}
+
+u64 cn_mother_vdso_symbol(struct cn_mother *m, const char *name)
+{
+    u64 off = m->vdso ? cn_vdso_offset(name) : 0;
+    return off ? m->vdso + off : 0;
+}
