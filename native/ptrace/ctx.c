@@ -114,7 +114,7 @@ void ptrace_ctx_free(struct cn_ctx *c)
         pid = 0;
     }
     pthread_mutex_unlock(&as->lock);
-    if (pid && c->state != CTX_DEAD)
+    if (pid)
         cn_mother_bury(as->p->mother, pid);
     free(c->xstate);
     free(c);
@@ -281,9 +281,12 @@ static int classify(struct cn_ctx *c, int status, struct cn_regs *regs, struct c
     return found;
 }
 
-static int died(struct cn_ctx *c, struct cn_stop *stop)
+/* The stub was killed from outside. Its pid may be another process's once it was waited for. */
+static int died(struct cn_ctx *c, struct cn_stop *stop, int buried)
 {
     c->state = CTX_DEAD;
+    if (buried)
+        c->pid = 0;
     stop->reason = CN_STOP_DIED;
     return 0;
 }
@@ -295,7 +298,7 @@ static int run_guest(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *sto
     for (;;) {
         rc = as_flush(c->as, c->pid);
         if (CN_UNLIKELY(rc < 0))
-            return rc == -ESRCH ? died(c, stop) : rc;
+            return rc == -ESRCH ? died(c, stop, 0) : rc;
         if (CN_UNLIKELY(atomic_load(&c->irq)) && atomic_exchange(&c->irq, 0)) {
             stop->reason = CN_STOP_INTERRUPTED;
             return 0;
@@ -303,18 +306,12 @@ static int run_guest(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *sto
         cn_regs_sanitize(regs);
         regs->orig_rax = (u64)-1; /* the host kernel must see no call to restart */
         c->resume_flushes = atomic_load(&c->as->flushes);
-        if (ptrace(PTRACE_SETREGS, c->pid, 0, regs) < 0 || ptrace(PTRACE_SYSEMU, c->pid, 0, 0) < 0) {
-            if (errno != ESRCH)
-                return -errno;
-            trace_wait(c->pid, &status); /* killed: bury it */
-            return died(c, stop);
-        }
+        if (ptrace(PTRACE_SETREGS, c->pid, 0, regs) < 0 || ptrace(PTRACE_SYSEMU, c->pid, 0, 0) < 0)
+            return errno == ESRCH ? died(c, stop, 0) : -errno;
         if (trace_wait(c->pid, &status) < 0)
-            return died(c, stop);
-        if (ptrace(PTRACE_GETREGS, c->pid, 0, regs) < 0) {
-            trace_wait(c->pid, &status);
-            return died(c, stop);
-        }
+            return died(c, stop, 1);
+        if (ptrace(PTRACE_GETREGS, c->pid, 0, regs) < 0)
+            return died(c, stop, 0);
         if (classify(c, status, regs, stop))
             return 0;
     }
@@ -329,7 +326,7 @@ int ptrace_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *st
         if (c->state == CTX_NEW && (rc = attach(c)) == -ESRCH)
             c->state = CTX_DEAD;
         if (c->state == CTX_DEAD)
-            return died(c, stop);
+            return died(c, stop, 0);
         if (rc < 0)
             return rc;
     }
