@@ -1,25 +1,41 @@
-"""A guest thread. What it does is split by verb: clone.py, execve.py, exit.py, signals.py, run.py."""
+"""A guest thread. What it does is split by verb: clone.py, execve.py, exit.py, waiting.py, signals.py, run.py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from native._core import ffi, lib
+from sentry.abi import sched as SCHED
 from sentry.kernel.creds import Creds
+from sentry.kernel.signals import Pending, SigInfo
 
 if TYPE_CHECKING:
-    from sentry.kernel.kernel import Kernel
-    from sentry.kernel.signals import SigInfo, SignalQueue
+    from sentry.kernel.kernel import Kernel, UTSNamespace
+    from sentry.kernel.seccomp import Filter
     from sentry.kernel.threadgroup import ThreadGroup
     from sentry.mm.address_space import AddressSpace
     from sentry.vfs.fdtable import FDTable
     from sentry.vfs.mount import FSContext
+
+# Task.state; the diagram is in README.md.
+RUN: Final = 0  # in the guest, or about to be
+SYSCALL: Final = 1  # a handler runs
+BLOCKED: Final = 2  # in Task.block, inside a handler
+STOPPED: Final = 3  # job control stop
+TRACED: Final = 4  # ptrace stop
+EXITING: Final = 5  # gives up what it holds
+ZOMBIE: Final = 6  # dead leader whose group has not been waited for
+DEAD: Final = 7  # gone from the task table
+
+NO_MASK: Final = -1
 
 
 class Task:
     """One guest thread: its identity, what it shares with others, and its native half (`native`, `regs`).
 
     `regs` is a `struct cn_regs *`; it is valid while the task's host thread is outside `cn_task_run`.
+    Other parts of the kernel that keep something per thread declare it here.
     """
 
     def __init__(
@@ -31,6 +47,7 @@ class Task:
         fs: FSContext,
         fds: FDTable,
         creds: Creds,
+        uts: UTSNamespace,
     ) -> None:
         self.kernel: Kernel = kernel
         self.tid: int = tid
@@ -39,24 +56,111 @@ class Task:
         self.fs: FSContext = fs
         self.fds: FDTable = fds
         self.creds: Creds = creds
-        self.comm: bytes = b""
-        self.native: ffi.CData = lib.cn_task_new()
-        self.regs: ffi.CData = lib.cn_task_regs(self.native)
+        self.uts: UTSNamespace = uts
+        self.comm: bytes = b""  # at most 15 bytes
+        self.state: int = RUN
+        self.start_time: int = 0  # monotonic ns at creation
+        out = ffi.new("struct cn_task **")
+        rc = lib.cn_task_new(mm.native, out)
+        if rc < 0:
+            raise MemoryError(f"cn_task_new: errno {-rc}")
+        self.native: ffi.CData = out[0]
+        self.regs: ffi.CData = ffi.addressof(out[0], "regs")
+
+        # Signals (sentry/kernel/signals.py)
         self.sigmask: int = 0  # bit n-1 for signal n
-        self.saved_sigmask: int = -1  # to restore after sigsuspend/ppoll...; -1: none
+        self.saved_sigmask: int = NO_MASK  # to restore when a call with a temporary mask ends (sigsuspend, ppoll...)
+        self.pending: Pending = Pending()
+        self.work: bool = False  # signals, a stop or an exit may wait: look before going on in the guest
+        self.altstack_sp: int = 0
+        self.altstack_size: int = 0
+        self.altstack_flags: int = 2  # SS_DISABLE
+        self.waiting_for: int = 0  # set of signals that sigtimedwait sleeps for
+        self.forced: SigInfo | None = None  # the synchronous signal being delivered
         self.restart: int = 0  # ERESTART* of the call that was just interrupted; 0: none
-        self.restart_fn: object | None = None  # how restart_syscall(2) goes on
-        self.dead: bool = False
+        self.restart_fn: Callable[[Task], int] | None = None  # how restart_syscall(2) goes on
+        self.syscall_nr: int = -1  # the call being handled, -1: not in one
+
+        # clone(2), exit
+        self.clear_child_tid: int = 0
+        self.robust_list: int = 0
+        self.robust_len: int = 0
+        self.exit_signal: int = 0  # what the parent gets when the group ends, if this is the leader
+        self.exit_status: int = 0  # wait status
+        self.must_exit: bool = False  # killed, exit_group or de_thread: dies at the border
+        self.vfork_parent: Task | None = None  # sleeps until this task execs or exits
+        self.in_vfork: bool = False  # waits for its vfork child
+        self.children: list[ThreadGroup] = []  # processes that this thread made (or was given)
+
+        # rseq(2), by sentry/kernel/rseq.py
+        self.rseq: int = 0
+        self.rseq_len: int = 0
+        self.rseq_sig: int = 0
+
+        # prctl(2) and kin
+        self.pdeathsig: int = 0
+        self.timer_slack: int = 50_000
+        self.seccomp: Filter | None = None  # the newest filter; they form a chain
+
+        # Scheduling attributes (sentry/syscalls/sched.py)
+        self.nice: int = 0
+        self.policy: int = SCHED.SCHED_OTHER
+        self.rt_priority: int = 0
+        self.affinity: int = 0  # CPU set as a bit mask; 0: all
+
+        # Resource use (sentry/kernel/rusage.py)
+        self.minflt: int = 0
+        self.majflt: int = 0
+        self.nvcsw: int = 0
+        self.nivcsw: int = 0
+        self.utime_final: int = 0  # CPU ns when the native half was given up
+        self.stime_final: int = 0
+
+    @property
+    def leader(self) -> bool:
+        return self.tg.leader is self
+
+    @property
+    def alive(self) -> bool:
+        return self.state < EXITING
+
+    def cpu_ns(self) -> tuple[int, int]:
+        """(user, system) CPU time so far, in ns."""
+        if self.native == ffi.NULL:
+            return self.utime_final, self.stime_final
+        times = ffi.new("uint64_t[2]")
+        lib.cn_task_cpu_ns(self.native, times, times + 1)
+        return int(times[0]), int(times[1])
 
     def block(self, deadline: int = -1) -> int:
         """Sleeps with K dropped until woken; WOKEN, TIMEOUT (monotonic `deadline` in ns passed) or INTERRUPTED (a signal,
         stop or kill is waiting; stays so until signals are handled). Callers loop: another thread may have taken what they waited for."""
-        return lib.cn_task_block(self.native, deadline)
+        old = self.state
+        self.state = BLOCKED
+        self.nvcsw += 1
+        why: int = lib.cn_task_block(self.native, deadline)
+        self.state = old
+        return why
 
     def wake(self) -> None:
         """Ends the task's block, or its next one."""
-        lib.cn_task_wake(self.native)
+        if self.native != ffi.NULL:
+            lib.cn_task_wake(self.native)
 
     def interrupt(self) -> None:
         """Kicks the task out of the guest or out of a block, to look at signals and stops."""
-        lib.cn_task_interrupt(self.native)
+        self.work = True
+        if self.native != ffi.NULL:
+            lib.cn_task_interrupt(self.native)
+
+    def set_temporary_sigmask(self, mask: int) -> None:
+        """For the rest of this call `mask` blocks signals (ppoll, pselect6, epoll_pwait, rt_sigsuspend). The border puts the
+        old mask back: at once when the call ends without interruption, else after a handler ran."""
+        self.saved_sigmask = self.sigmask
+        self.set_sigmask(mask)
+
+    def set_sigmask(self, mask: int) -> None:
+        """Blocks exactly these signals (never SIGKILL and SIGSTOP); pending ones that are free now will be looked at."""
+        from sentry.kernel import signals
+
+        signals.set_mask(self, mask)

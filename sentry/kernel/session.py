@@ -1,0 +1,39 @@
+"""Sessions and process groups (credentials(7), setsid(2), setpgid(2))."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sentry.kernel.threadgroup import ThreadGroup
+    from sentry.fs.tty import TTY
+
+
+class Session:
+    """Process groups that share a controlling terminal."""
+
+    def __init__(self, sid: int, leader: ThreadGroup) -> None:
+        self.sid: int = sid
+        self.leader: ThreadGroup | None = leader  # None once it exited
+        self.groups: list[ProcessGroup] = []
+        self.tty: TTY | None = None  # controlling terminal; its `session` and `foreground` point back
+
+
+class ProcessGroup:
+    """A job. It exists while it has members (zombies included)."""
+
+    def __init__(self, pgid: int, session: Session) -> None:
+        self.pgid: int = pgid
+        self.session: Session = session
+        self.members: list[ThreadGroup] = []
+        session.groups.append(self)
+
+    def orphaned(self) -> bool:
+        """No living member has a parent in another group of the same session (POSIX): nobody can continue it."""
+        for tg in self.members:
+            parent = tg.parent
+            if tg.dead or parent is None or parent.is_init:
+                continue
+            if parent.pgrp is not self and parent.pgrp.session is self.session:
+                return False
+        return True
