@@ -1,4 +1,4 @@
-"""Open file descriptions and descriptor tables: the interface that every kind of file implements."""
+"""Open file descriptions: the interface that every kind of file implements."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Final
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import poll as P
+from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
+from sentry.vfs import notify
 from sentry.vfs.attr import Attr, DirEntry
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.mm.objects import MemoryObject
+    from sentry.vfs.epoll import EpollItem
     from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
 
 WOULD_BLOCK: Final = -E.EAGAIN
+DT_DIR: Final = S.S_IFDIR >> 12
 
 
 class File:
@@ -37,6 +41,9 @@ class File:
         self.seekable: bool = False  # pread, pwrite and lseek make sense
         self.hostfd: int = -1  # a host descriptor that data may go to and from directly, at any offset if seekable
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
+        self.entries: list[DirEntry] | None = None  # the listing that getdents goes through; pos is an index into it
+        self.counted: bool = False  # holds one of inode.writers
+        self.epitems: list[EpollItem] | None = None  # epoll registrations of this description
         self.owner: int = 0  # F_SETOWN
         self.owner_type: int = 0
         self.sig: int = 0  # F_SETSIG
@@ -142,4 +149,55 @@ class File:
     def decref(self) -> None:
         self.refs -= 1
         if self.refs == 0:
-            self.release()
+            self.close()
+
+    def close(self) -> None:
+        """What the last reference's end means for every kind of file; then release()."""
+        epitems = self.epitems
+        if epitems is not None:
+            self.epitems = None
+            for item in epitems:
+                item.file_gone()
+        inode = self.inode
+        if inode is not None:
+            if inode.locks is not None:
+                inode.locks.file_gone(self)
+            if self.counted:
+                inode.writers -= 1
+            path = self.path
+            if path is not None and not self.flags & F.O_PATH:
+                if notify.STATE.watches:
+                    notify.closed(path, self.counted)
+        self.release()
+
+
+class DirFile(File):
+    """A directory opened for reading, over Inode.readdir."""
+
+    def readdir(self, t: Task) -> list[DirEntry]:
+        inode = self.inode
+        path = self.path
+        if inode is None or path is None:
+            raise Errno(E.ENOTDIR)
+        above = path.dentry.parent
+        up = above.inode if above is not None and above.inode is not None else inode
+        dots = [DirEntry(b".", inode.getattr().ino, DT_DIR), DirEntry(b"..", up.getattr().ino, DT_DIR)]
+        return dots + inode.readdir()
+
+    def read(self, t: Task, count: int, offset: int) -> bytes | None:
+        raise Errno(E.EISDIR)
+
+    def seek(self, t: Task, offset: int, whence: int) -> int:
+        if whence == F.SEEK_CUR:
+            offset += self.pos
+        elif whence != F.SEEK_SET:
+            raise Errno(E.EINVAL)
+        if offset < 0:
+            raise Errno(E.EINVAL)
+        if offset == 0:
+            self.entries = None  # rewinddir: read anew
+        self.pos = offset
+        return offset
+
+    def fsync(self, t: Task, data_only: bool) -> None:
+        pass

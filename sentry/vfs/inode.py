@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from sentry.abi import errno as E
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
-from sentry.vfs.attr import Attr, SetAttr
+from sentry.vfs.attr import Attr, DirEntry, SetAttr
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.mm.objects import MemoryObject
     from sentry.vfs.file import File
+    from sentry.vfs.locks import InodeLocks
     from sentry.vfs.mount import Path
+    from sentry.vfs.notify import Watch
 
 
 class SuperBlock:
@@ -33,7 +35,8 @@ class SuperBlock:
         self.cache_dentries: bool = True
         # Cached dentries are checked by Inode.revalidate before each use (shared gofer trees).
         self.revalidate: bool = False
-        self.case: int = 0
+        self.walks: bool = False  # directories answer lookup_path: several components in one round trip
+        self.nodev: bool = True  # /proc/filesystems; st_dev has no block device behind it
 
     def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
         """(magic, bsize, blocks, bfree, bavail, files, ffree, namelen) as in statfs(2)."""
@@ -49,8 +52,8 @@ class Inode:
     def __init__(self, sb: SuperBlock, mode: int) -> None:
         self.sb: SuperBlock = sb
         self.mode: int = mode  # kept equal to attr.mode; the type bits never change
-        self.locks: object | None = None  # advisory lock state (sentry/vfs/locks.py)
-        self.watches: object | None = None  # inotify watches (sentry/vfs/inotify.py)
+        self.locks: InodeLocks | None = None  # advisory locks
+        self.watches: list[Watch] | None = None  # who wants to know of events (inotify)
         self.fifo: object | None = None  # the pipe of a FIFO while it is open (sentry/fs/pipe.py)
         self.socket: object | None = None  # the AF_UNIX socket bound here (sentry/net/unix)
         self.writers: int = 0  # open write descriptions; -n: n executions deny writing (ETXTBSY)
@@ -74,9 +77,21 @@ class Inode:
         """The inode behind a name, None when there is none."""
         raise Errno(E.ENOTDIR)
 
+    def lookup_path(self, names: list[bytes]) -> list[Inode | None]:
+        """Looks names[0] up here, names[1] in the result, and so on, in one round trip (only if sb.walks).
+
+        The answer has 1 to len(names) items; it ends early after the first None (no such name) and after the first inode
+        that is not a directory (symbolic links included). Permissions are checked by the caller afterwards.
+        """
+        raise NotImplementedError
+
     def revalidate(self, name: bytes, child: Inode | None) -> bool:
         """Is a cached lookup of `name` still right? Asked only when sb.revalidate."""
         return True
+
+    def readdir(self) -> list[DirEntry]:
+        """All entries but "." and "..", in a stable order, for file.DirFile."""
+        raise Errno(E.ENOTDIR)
 
     def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         """Makes a regular file (mode with type bits)."""
@@ -123,7 +138,8 @@ class Inode:
     # Opening
 
     def open(self, t: Task, path: Path, flags: int) -> File:
-        """A new open file description; permission has been checked, O_CREAT and O_TRUNC are done by the caller."""
+        """A new open file description. Permission has been checked, O_CREAT is done; O_TRUNC follows by setattr(SET_SIZE).
+        Not called for O_PATH, nor for FIFOs and device nodes of a file system (sentry/vfs/special.py opens those)."""
         raise Errno(E.ENXIO)
 
     def mapping(self) -> MemoryObject | None:
@@ -147,7 +163,11 @@ class Inode:
     # Life
 
     def dropped(self) -> None:
-        """The dentry cache forgot the inode and no file is open on it: a gofer file system clunks its fid."""
+        """Nothing refers to the inode any more, neither a dentry nor an open file: a gofer file system clunks its fid, a
+        memory one frees the data of a file without links. Called once by reference counting, with K held."""
+
+    def __del__(self) -> None:
+        self.dropped()
 
 
 class Pollable:

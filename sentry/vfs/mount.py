@@ -1,44 +1,70 @@
-"""Dentries, mounts and paths."""
+"""Dentries, mounts, paths, and what a task sees of them. How they change is in sentry/vfs/mounts.py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import stat as S
+from sentry.vfs.inode import Inode, SuperBlock
 
 if TYPE_CHECKING:
-    from sentry.vfs.inode import Inode, SuperBlock
+    from sentry.vfs.mounts import MountNamespace
 
 
 class Dentry:
-    """A name in a tree. `inode` is None for a cached negative entry."""
+    """A name in a tree. `inode` is None for a cached negative entry.
+
+    A dentry that something refers to (a Path, a child, a mount) is never forgotten by the cache; see sentry/vfs/dcache.py.
+    """
 
     def __init__(self, name: bytes, parent: Dentry | None, inode: Inode | None) -> None:
         self.name: bytes = name
         self.parent: Dentry | None = parent  # None for the root of a super block
         self.inode: Inode | None = inode
         self.children: dict[bytes, Dentry] = {}
-        self.mounted: Mount | None = None  # topmost mount on this dentry (one mount namespace for now)
+        self.mounts: list[Mount] | None = None  # mounts whose point this is, one for each parent mount at most
         self.deleted: bool = False  # unlinked while in use: shown as "(deleted)"
+        self.used: bool = False  # looked up since the cache's hand last passed
+        self.slot: int = -1  # place in the cache's ring
+
+    def mount_below(self, parent: Mount) -> Mount | None:
+        """The mount that covers this dentry as seen through `parent`."""
+        if self.mounts is not None:
+            for m in self.mounts:
+                if m.parent is parent:
+                    return m
+        return None
 
 
 class Mount:
-    """A super block attached at a place."""
+    """A super block, or a part of it, attached at a place."""
 
-    def __init__(self, sb: SuperBlock, root: Dentry, parent: Mount | None, point: Dentry | None, flags: int, ident: int) -> None:
+    def __init__(self, sb: SuperBlock, root: Dentry, flags: int) -> None:
         self.sb: SuperBlock = sb
         self.root: Dentry = root
-        self.parent: Mount | None = parent
-        self.point: Dentry | None = point  # dentry in the parent mount that it covers
         self.flags: int = flags  # MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
-        self.ident: int = ident  # mount id of /proc/PID/mountinfo
-        self.covered: Mount | None = None  # mount that was on the same dentry before
+        self.parent: Mount | None = None  # the mount it is attached in; None for a namespace's root and detached ones
+        self.point: Dentry | None = None  # dentry in the parent mount that it covers
+        self.ident: int = 0  # mount id of /proc/PID/mountinfo; 0 while it is in no namespace
+        self.ns: MountNamespace | None = None
 
 
 class Path:
-    """A place in the mounted trees."""
+    """A place in the mounted trees. Immutable."""
 
     def __init__(self, mount: Mount, dentry: Dentry) -> None:
         self.mount: Mount = mount
         self.dentry: Dentry = dentry
+
+    @property
+    def inode(self) -> Inode:
+        """The inode of a path that is known to exist."""
+        inode = self.dentry.inode
+        assert inode is not None
+        return inode
+
+    def same(self, other: Path) -> bool:
+        return self.dentry is other.dentry and self.mount is other.mount
 
 
 class FSContext:
@@ -48,7 +74,16 @@ class FSContext:
         self.root: Path = root
         self.cwd: Path = cwd
         self.umask: int = umask
-        self.users: int = 1
+        self.users: int = 1  # tasks that share it
 
     def copy(self) -> FSContext:
         return FSContext(self.root, self.cwd, self.umask)
+
+
+# Pipes, sockets and other objects without a name live here, so that /proc/PID/fd/N can lead to them.
+ANON_MOUNT: Final = Mount(SuperBlock(b"anon_inodefs", 0), Dentry(b"", None, Inode(SuperBlock(b"anon_inodefs", 0), S.S_IFDIR)), 0)
+
+
+def anon_path(inode: Inode, name: bytes) -> Path:
+    """A path outside every tree for an inode without a name; `name` is what readlink shows (b"pipe:[12]")."""
+    return Path(ANON_MOUNT, Dentry(name, None, inode))
