@@ -1,0 +1,63 @@
+/*
+ * The gofer's hands: walking, listing and opening host files beneath a directory descriptor, encoded as 9P2000.L has it, and
+ * 9P messages over a stream socket with passed descriptors. No function takes a path of more than one component from a peer.
+ */
+#ifndef CORDON_GOFER_H
+#define CORDON_GOFER_H
+
+#include "../cordon.h"
+
+/* cdef begin */
+enum {
+    CN_GF_ATTR = 153,  /* bytes of an attribute record: the body of Rgetattr; its gen field holds the host's st_dev */
+    CN_GF_QID = 13,
+    CN_GF_MAX_WALK = 64,
+    CN_GF_MAX_POLICY = 64
+};
+
+/* Mounts (by host mount id) in which only what everybody may read is served, whatever the gofer's own power. */
+struct cn_gf_policy {
+    uint32_t n;
+    uint32_t pad;
+    uint64_t mnt[64];
+};
+
+/* One thing found: an O_PATH descriptor and what the server must know about it. */
+struct cn_gf_node {
+    int32_t fd;
+    uint32_t mode;
+    uint64_t ino, dev, mnt;
+};
+
+/* Attributes of a descriptor (O_PATH too): fills node (fd stays) and 153 bytes. 0 or -errno. */
+int cn_gf_stat(int fd, struct cn_gf_node *node, uint8_t *attr);
+/* Walks up to n names (each len[2] bytes, as in Twalk) from `from`. Component i becomes nodes[i] and attrs[i * 153]. Never follows
+ * a link, never leaves upwards; crosses mounts. Stops after something that is no directory. Returns how many were found;
+ * *status is 0 or the -errno of the next one (-ENOENT ...). -EBADMSG: the names are malformed (nothing is open then). */
+int cn_gf_walk(const struct cn_gf_policy *policy, const struct cn_gf_node *from, const uint8_t *names, uint32_t len,
+    uint32_t n, struct cn_gf_node *nodes, uint8_t *attrs, int32_t *status);
+/* Checks one name of a peer: 0, -EINVAL (empty, ".", "..", "/" or NUL in it), -ENAMETOOLONG. */
+int cn_gf_name(const uint8_t *name, uint32_t len);
+/* May what is in node be opened, listed, searched under the policy? 0 or -EACCES. */
+int cn_gf_allowed(const struct cn_gf_policy *policy, const struct cn_gf_node *node, int search);
+/* A new description of the regular file or directory behind an O_PATH descriptor; the process's cwd must be its own
+ * /proc/self/fd. Returns the descriptor or -errno. */
+int cn_gf_reopen(int fd, int flags);
+/* Entries of an open directory from `offset` (0 or one it gave), encoded to at most cap bytes of out. Plain: as Rreaddir
+ * (qid offset type name). attrs: attr[153] offset[8] type[1] name[s] for each, without "." and ".."; an attr of valid 0 was
+ * not to be had. Returns the bytes, 0 at the end, or -errno (-EINVAL: cap too small for the next entry). */
+int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap);
+
+/* Waits until one of n stream sockets is readable or closed. Its index, or -errno. */
+int cn_p9_wait(const int *fds, uint32_t n);
+/* Reads what is there (at least a byte; waits for it) to buf[have..cap). Bytes, 0 at end, -errno. Passed descriptors are dropped. */
+int cn_p9_recv(int fd, uint8_t *buf, uint32_t have, uint32_t cap);
+/* Writes all of buf, with descriptor `pass` if >= 0. 0 or -errno. */
+int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass);
+/* Writes the request and reads one message to reply. Returns its bytes; a descriptor that came with it is in *passed, else -1.
+ * -EPIPE: the peer has gone. -EPROTO: what came is not exactly one message of 7 to cap bytes, or has several descriptors
+ * (which are closed). Any other -errno is the socket's. After an error the connection is of no use any more. */
+int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint8_t *reply, uint32_t cap, int32_t *passed);
+/* cdef end */
+
+#endif
