@@ -12,8 +12,12 @@
 #include "../cordon.h"
 #endif
 
+/* The stub's text: one page of assembly, all that is left of the image in a stub. */
 #define STUB_TEXT 0x7fff10000000
-#define STUB_TEXT_SIZE 0x4000
+#define STUB_TEXT_SIZE 0x1000
+/* The mother's own code, unmapped in stubs. */
+#define MOTHER_TEXT 0x7fff10010000
+#define MOTHER_TEXT_SIZE 0x4000
 /* Entry points, placed by stub.lds. */
 #define STUB_BATCH (STUB_TEXT + 0x000) /* r12: first op, r13: count; ends with int3, r13 ops left, rax last result */
 #define STUB_CLONE (STUB_TEXT + 0x080) /* clones a thread that parks; ends with int3, rax the new thread's id */

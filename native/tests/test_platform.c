@@ -20,6 +20,7 @@
 
 #include "../platform.h"
 #include "../ptrace/ptrace.h"
+#include "../run/place.h"
 
 #define CODE 0x400000UL
 #define DATA 0x10000000UL
@@ -801,11 +802,9 @@ int main(int argc, char **argv)
         return 1;
     }
     if (bench) {
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(0, &one);
-        sched_setaffinity(0, sizeof(one), &one);
+        cn_place_enter();
         test_bench();
+        cn_place_leave();
     }
     for (unsigned i = 0; !bench && i < sizeof(tests) / sizeof(tests[0]); i++) {
         int wanted = argc == 2;

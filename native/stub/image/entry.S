@@ -58,16 +58,26 @@ stub_park:
     syscall
     jmp 1b
 
-    .text
+    .section .stub.rest, "ax"
 stub_die:
     mov $__NR_exit_group, %eax
     mov $1, %edi
     syscall
     ud2
 
-    /* stub_leave(lo, hi): unmaps [lo, hi), the stack among it, and parks. */
+    /* stub_leave(lo, hi): unmaps the mother's text and [lo, hi), the stack among it, and parks. */
     .globl stub_leave
 stub_leave:
+    mov %rdi, %rbx
+    mov %rsi, %rbp
+    movabs $MOTHER_TEXT, %rdi
+    mov $MOTHER_TEXT_SIZE, %esi
+    mov $__NR_munmap, %eax
+    syscall
+    test %rax, %rax
+    jnz stub_die
+    mov %rbx, %rdi
+    mov %rbp, %rsi
     sub %rdi, %rsi
     mov $__NR_munmap, %eax
     syscall
@@ -75,6 +85,7 @@ stub_leave:
     jnz stub_die
     jmp stub_park
 
+    .text
     .globl _start
 _start:
     xor %ebp, %ebp

@@ -71,61 +71,45 @@ __attribute__((noreturn)) static void die(void)
 #define FIELD(f) (__builtin_offsetof(struct seccomp_data, f))
 #define LOAD(off) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, off)
 #define RET(action) BPF_STMT(BPF_RET | BPF_K, action)
-#define SKIP_UNLESS_EQ(k, n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, 0, n)
-#define SKIP_UNLESS_LESS(k, n) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, k, n, 0)
-#define ALLOW(nr) SKIP_UNLESS_EQ(nr, 1), RET(SECCOMP_RET_ALLOW)
+/* Each skips the next n instructions unless the loaded word is as named. */
+#define UNLESS_EQ(k, n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (u32)(k), 0, n)
+#define UNLESS_LESS(k, n) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (u32)(k), n, 0)
+#define UNLESS_AT_LEAST(k, n) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (u32)(k), 0, n)
+#define ALLOW(nr) UNLESS_EQ(nr, 1), RET(SECCOMP_RET_ALLOW)
+#define TRAP RET(SECCOMP_RET_TRAP)
 
-/* Anything not x86-64, or not made by the stub's own text, traps. RET_TRAP rather than a kill: under ptrace only a guest's
- * vsyscall gets here (SYSEMU sees all others first) and is answered by the sentry; systrap lives on it. */
-#define ONLY_FROM_TEXT                                                                                               \
-    LOAD(FIELD(arch)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0), RET(SECCOMP_RET_TRAP),            \
-        LOAD(FIELD(instruction_pointer) + 4),                                                                       \
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0), RET(SECCOMP_RET_TRAP),                          \
-        LOAD(FIELD(instruction_pointer)),                                                                           \
-        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (u32)STUB_TEXT, 0, 1),                                                   \
-        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (u32)(STUB_TEXT + STUB_TEXT_SIZE), 0, 1), RET(SECCOMP_RET_TRAP),         \
-        LOAD(FIELD(nr))
+/*
+ * One filter for mother and stubs (stubs inherit it, so making one costs nothing here); it goes by where the call is made.
+ * The mother's text is not mapped in stubs, and they can map nothing there.
+ *
+ * All else traps. RET_TRAP rather than a kill: under ptrace only a guest's vsyscall gets here (SYSEMU sees other calls
+ * first) and is answered by the sentry; systrap lives on it.
+ */
+static const struct sock_filter filter[] = {
+    LOAD(FIELD(arch)), UNLESS_EQ(AUDIT_ARCH_X86_64, 2),
+    LOAD(FIELD(instruction_pointer) + 4), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0), TRAP,
+    LOAD(FIELD(instruction_pointer)),
+    UNLESS_AT_LEAST(STUB_TEXT, 28), UNLESS_LESS(STUB_TEXT + STUB_TEXT_SIZE, 27),
 
-/* In force for mother and stubs. */
-static const struct sock_filter mother_filter[] = {
-    ONLY_FROM_TEXT,
-    ALLOW(__NR_recvmsg),
-    ALLOW(__NR_sendmsg),
-    ALLOW(__NR_clone),
-    ALLOW(__NR_close),
-    ALLOW(__NR_mmap),
-    ALLOW(__NR_munmap),
-    ALLOW(__NR_mprotect),
-    ALLOW(__NR_prctl),
-    ALLOW(__NR_getppid),
-    ALLOW(__NR_pause),
-    ALLOW(__NR_exit_group),
-    RET(SECCOMP_RET_TRAP),
+    /* The stub's text: mappings in the guest's space, threads of its own kind, sleep, death. */
+    LOAD(FIELD(nr)),
+    UNLESS_EQ(__NR_mmap, 4), LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW), TRAP,
+    UNLESS_EQ(__NR_mprotect, 4), LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW), TRAP,
+    UNLESS_EQ(__NR_clone, 4), LOAD(ARG_LO(0)), ALLOW(STUB_THREAD_FLAGS), TRAP,
+    ALLOW(__NR_munmap), ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_pause), ALLOW(__NR_exit_group), TRAP,
+
+    /* The mother's. */
+    UNLESS_AT_LEAST(MOTHER_TEXT, 18), UNLESS_LESS(MOTHER_TEXT + MOTHER_TEXT_SIZE, 17),
+    LOAD(FIELD(nr)),
+    ALLOW(__NR_recvmsg), ALLOW(__NR_sendmsg), ALLOW(__NR_clone), ALLOW(__NR_close), ALLOW(__NR_mmap),
+    ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_exit_group), TRAP,
 };
 
-/* Added by each stub: no sockets, no fds, only threads of its own kind, no mapping above the guest's space
- * but the one unmapping that stub_leave does. */
-static const struct sock_filter stub_filter[] = {
-    ONLY_FROM_TEXT,
-    SKIP_UNLESS_EQ(__NR_mmap, 3), LOAD(ARG_HI(0)), SKIP_UNLESS_LESS(CN_TASK_SIZE >> 32, 9), RET(SECCOMP_RET_ALLOW),
-    SKIP_UNLESS_EQ(__NR_mprotect, 3), LOAD(ARG_HI(0)), SKIP_UNLESS_LESS(CN_TASK_SIZE >> 32, 5),
-    RET(SECCOMP_RET_ALLOW),
-    SKIP_UNLESS_EQ(__NR_clone, 4), LOAD(ARG_LO(0)), SKIP_UNLESS_EQ(STUB_THREAD_FLAGS, 1), RET(SECCOMP_RET_ALLOW),
-    RET(SECCOMP_RET_TRAP),
-    ALLOW(__NR_munmap),
-    ALLOW(__NR_prctl),
-    ALLOW(__NR_getppid),
-    ALLOW(__NR_pause),
-    ALLOW(__NR_exit_group),
-    RET(SECCOMP_RET_TRAP),
-};
-
-static i64 install_filter(const struct sock_filter *filter, u32 n)
+static i64 install_filter(void)
 {
-    struct sock_fprog prog = {.len = (u16)n, .filter = (struct sock_filter *)filter};
+    struct sock_fprog prog = {sizeof(filter) / sizeof(filter[0]), (struct sock_filter *)filter};
     return sys3(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
-#define INSTALL(f) install_filter(f, sizeof(f) / sizeof((f)[0]))
 
 /* Receives one command; *fd is the fd that came with it or -1. EOF or an error means that the sentry is gone. */
 static void receive(struct stub_cmd *cmd, i32 *fd)
@@ -162,8 +146,6 @@ __attribute__((noreturn)) static void become_stub(u32 slot, u64 top)
     if (sys6(__NR_mmap, STUB_CTRL, STUB_CTRL_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, STUB_FD_CTRL, off) !=
         (i64)STUB_CTRL)
         die();
-    if (INSTALL(stub_filter) != 0)
-        die();
     stub_leave(top, HOST_TASK_SIZE);
 }
 
@@ -178,13 +160,13 @@ void stub_main(void)
     if (cmd.op != STUB_INIT || sys3(__NR_getppid, 0, 0, 0) != (i64)cmd.pid)
         die();
     /* The stack lies at the very top (no address randomisation), the vDSO between the text and it. */
-    top = cmd.vdso_hi ? cmd.vdso_hi : STUB_TEXT + STUB_TEXT_SIZE;
+    top = cmd.vdso_hi ? cmd.vdso_hi : MOTHER_TEXT + MOTHER_TEXT_SIZE;
     if (sys3(__NR_munmap, 0, STUB_TEXT, 0) != 0)
         reply(&cmd, -EINVAL);
-    if (cmd.vdso_hi && sys3(__NR_munmap, STUB_TEXT + STUB_TEXT_SIZE,
-                            cmd.vdso_lo - STUB_TEXT - STUB_TEXT_SIZE, 0) != 0)
+    if (cmd.vdso_hi && sys3(__NR_munmap, MOTHER_TEXT + MOTHER_TEXT_SIZE,
+                            cmd.vdso_lo - MOTHER_TEXT - MOTHER_TEXT_SIZE, 0) != 0)
         reply(&cmd, -EINVAL);
-    if (sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) != 0 || INSTALL(mother_filter) != 0)
+    if (sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) != 0 || install_filter() != 0)
         reply(&cmd, -EINVAL);
     reply(&cmd, 0);
 
