@@ -1,0 +1,48 @@
+/* The table of native system calls. See fast.h. */
+#define _GNU_SOURCE
+#include "fast.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
+
+#include "stats.h"
+
+static _Atomic u8 watch[CN_NR_SYSCALLS];
+
+static enum cn_fast fast_sched_yield(struct cn_task *t)
+{
+    sched_yield(); /* the host thread stands for the guest thread */
+    t->regs.rax = 0;
+    return CN_DONE;
+}
+
+static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
+    [SYS_sched_yield] = fast_sched_yield,
+};
+
+enum cn_fast cn_fast_syscall(struct cn_task *t)
+{
+    u64 nr = t->regs.orig_rax;
+
+    if (nr >= CN_NR_SYSCALLS)
+        return CN_UPCALL;
+    if (!table[nr] || t->slow || atomic_load_explicit(&watch[nr], memory_order_relaxed) || !table[nr](t)) {
+        cn_count(&cn_stats.calls[nr]);
+        return CN_UPCALL;
+    }
+    cn_count(&cn_stats.fast[nr]);
+    return CN_DONE;
+}
+
+int cn_watch_set(uint32_t nr, uint32_t bits, int on)
+{
+    if (nr >= CN_NR_SYSCALLS || bits > 0xff)
+        return -EINVAL;
+    if (on)
+        atomic_fetch_or(&watch[nr], (u8)bits);
+    else
+        atomic_fetch_and(&watch[nr], (u8)~bits);
+    return 0;
+}

@@ -1,0 +1,17 @@
+/*
+ * Rung 1: system calls answered in C, without the kernel lock and the GIL.
+ *
+ * A fast function completes the call exactly as the sentry's Python would, or returns CN_UPCALL having changed nothing.
+ * It gets the task stopped at the call: number in regs.orig_rax, arguments in rdi, rsi, rdx, r10, r8, r9.
+ */
+#ifndef CORDON_FAST_H
+#define CORDON_FAST_H
+
+#include "run.h"
+
+enum cn_fast { CN_UPCALL = 0, CN_DONE = 1 };
+
+/* Answers the call by setting regs.rax (CN_DONE), or leaves it to Python. */
+enum cn_fast cn_fast_syscall(struct cn_task *t);
+
+#endif

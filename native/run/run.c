@@ -1,0 +1,315 @@
+/* Tasks: running them in the guest, putting them to sleep, waking and interrupting them. See run.h. */
+#define _GNU_SOURCE
+#include "run.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fast.h"
+#include "klock.h"
+#include "place.h"
+#include "stats.h"
+#include "xstate.h"
+
+/* The memory manager's side (native/mm). cn_mm_fault: 0 go on, -EFAULT no mapping, -EACCES forbidden, -ENXIO beyond the end
+ * of the object, anything else kills the task. */
+struct cn_as *cn_mm_as(struct cn_mm *mm);
+int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access);
+
+/* Bits of the task's word, its only state shared with other threads. */
+enum { WAKE = 1, INTERRUPT = 2, SLEEPING = 4 };
+
+struct cn_task_priv {
+    struct cn_mm *mm;
+    struct cn_ctx *ctx;      /* changes with K held, by the own host thread */
+    struct cn_place *place;  /* the host thread's, once it has run */
+    _Atomic u32 word;
+    u64 user_ns;             /* of contexts dropped */
+    int has_clock;
+    clockid_t clock;         /* CPU clock of the host thread */
+    u64 sys_ns;              /* its last reading, kept after release */
+};
+
+struct cn_run_stats cn_stats;
+
+const struct cn_run_stats *cn_run_stats(void)
+{
+    return &cn_stats;
+}
+
+int cn_task_new(struct cn_mm *mm, struct cn_task **out)
+{
+    struct cn_task *t = calloc(1, sizeof(*t));
+    struct cn_task_priv *p = calloc(1, sizeof(*p));
+    int rc = -ENOMEM;
+
+    if (!t || !p)
+        goto fail;
+    t->priv = p;
+    p->mm = mm;
+    rc = cn_ops->ctx_new(cn_mm_as(mm), &p->ctx);
+    if (rc < 0)
+        goto fail;
+    *out = t;
+    return 0;
+fail:
+    free(p);
+    free(t);
+    return rc;
+}
+
+static u64 clock_ns(clockid_t clock)
+{
+    struct timespec ts;
+    return clock_gettime(clock, &ts) < 0 ? 0 : (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+static void drop_ctx(struct cn_task_priv *p)
+{
+    if (!p->ctx)
+        return;
+    p->user_ns += cn_ops->ctx_cpu_ns(p->ctx);
+    cn_ops->ctx_free(p->ctx);
+    p->ctx = NULL;
+}
+
+void cn_task_release_ctx(struct cn_task *t)
+{
+    struct cn_task_priv *p = t->priv;
+
+    drop_ctx(p);
+    p->mm = NULL;
+    if (p->has_clock)
+        p->sys_ns = clock_ns(p->clock);
+    p->has_clock = 0;
+    if (p->place && p->place == cn_place_self)
+        cn_place_leave();
+    p->place = NULL;
+}
+
+void cn_task_free(struct cn_task *t)
+{
+    if (!t)
+        return;
+    cn_task_release_ctx(t);
+    free(t->priv);
+    free(t);
+}
+
+int cn_task_set_mm(struct cn_task *t, struct cn_mm *mm)
+{
+    struct cn_ctx *fresh;
+    int rc = cn_ops->ctx_new(cn_mm_as(mm), &fresh);
+
+    if (rc < 0)
+        return rc;
+    drop_ctx(t->priv);
+    t->priv->ctx = fresh;
+    t->priv->mm = mm;
+    return 0;
+}
+
+/* The host thread is seen for the first time: its core and its CPU clock. */
+static void adopt_thread(struct cn_task_priv *p)
+{
+    cn_place_enter();
+    p->place = cn_place_self;
+    p->has_clock = pthread_getcpuclockid(pthread_self(), &p->clock) == 0;
+}
+
+/* Error code of a page fault as the processor would push it (Intel SDM vol. 3, 4.7). */
+static u64 fault_error(const struct cn_stop *s)
+{
+    return 4 | (s->signo == SIGSEGV && s->code == SEGV_ACCERR ? 1 : 0) | (s->access & CN_ACCESS_WRITE ? 2 : 0) |
+           (s->access & CN_ACCESS_EXEC ? 16 : 0);
+}
+
+/* 1: the memory manager served it, go on. 0: *s says which signal is due. -errno: the host is out of something. */
+static int serve_fault(struct cn_task_priv *p, struct cn_stop *s)
+{
+    int rc = s->addr < cn_ops->task_size ? cn_mm_fault(p->mm, s->addr, s->access) : -EFAULT;
+
+    switch (rc) {
+    case 0:
+        cn_count(&cn_stats.faults_served);
+        return 1;
+    case -EFAULT:
+        s->signo = SIGSEGV;
+        s->code = SEGV_MAPERR;
+        break;
+    case -EACCES:
+        s->signo = SIGSEGV;
+        s->code = SEGV_ACCERR;
+        break;
+    case -ENXIO: /* beyond the end of what is mapped */
+        s->signo = SIGBUS;
+        s->code = BUS_ADRERR;
+        break;
+    default:
+        return rc;
+    }
+    s->err = fault_error(s);
+    return 0;
+}
+
+static int run(struct cn_task *t)
+{
+    struct cn_task_priv *p = t->priv;
+    int rc;
+
+    for (;;) {
+        if (CN_UNLIKELY(atomic_load_explicit(&p->word, memory_order_relaxed) & INTERRUPT)) {
+            memset(&t->stop, 0, sizeof(t->stop));
+            t->stop.reason = CN_STOP_INTERRUPTED;
+            return CN_STOP_INTERRUPTED;
+        }
+        rc = cn_ops->ctx_switch(p->ctx, &t->regs, &t->stop);
+        if (CN_UNLIKELY(rc < 0))
+            return rc;
+        cn_count(&cn_stats.stops[t->stop.reason & 7]);
+        switch (t->stop.reason) {
+        case CN_STOP_SYSCALL:
+            if (cn_fast_syscall(t) == CN_UPCALL)
+                return CN_STOP_SYSCALL;
+            break;
+        case CN_STOP_FAULT:
+            rc = serve_fault(p, &t->stop);
+            if (rc <= 0)
+                return rc < 0 ? rc : CN_STOP_FAULT;
+            break;
+        case CN_STOP_INTERRUPTED: /* the flag decides: a kick may come after it was answered */
+            break;
+        default:
+            return t->stop.reason;
+        }
+    }
+}
+
+int cn_task_run(struct cn_task *t)
+{
+    struct cn_task_priv *p = t->priv;
+    int rc;
+
+    if (CN_UNLIKELY(!p->ctx))
+        return -ESRCH;
+    if (CN_UNLIKELY(!p->has_clock))
+        adopt_thread(p);
+    cn_kunlock();
+    rc = run(t);
+    cn_klock();
+    return rc;
+}
+
+/* Takes what happened out of the word: CN_WOKEN, CN_INTERRUPTED or -1. */
+static int take_event(struct cn_task_priv *p)
+{
+    u32 w = atomic_fetch_and(&p->word, (u32) ~(WAKE | SLEEPING));
+    return w & WAKE ? CN_WOKEN : w & INTERRUPT ? CN_INTERRUPTED : -1;
+}
+
+int cn_task_block(struct cn_task *t, int64_t deadline_ns)
+{
+    struct cn_task_priv *p = t->priv;
+    struct timespec ts = {deadline_ns / 1000000000, deadline_ns % 1000000000};
+    u32 idle = 0;
+    int rc, event;
+
+    if (!atomic_compare_exchange_strong(&p->word, &idle, SLEEPING))
+        return take_event(p);
+    cn_place_block();
+    cn_kunlock();
+    do
+        rc = cn_futex_wait(&p->word, SLEEPING, deadline_ns < 0 ? NULL : &ts);
+    while (rc != -ETIMEDOUT && atomic_load(&p->word) == SLEEPING);
+    cn_place_unblock();
+    cn_klock();
+    /* Whoever wakes holds K, so nothing can come between this and the caller. */
+    event = take_event(p);
+    return event < 0 ? CN_TIMEOUT : event;
+}
+
+static void signal_task(struct cn_task_priv *p, u32 bit)
+{
+    u32 before = atomic_fetch_or(&p->word, bit);
+
+    if (before & SLEEPING && !(before & (WAKE | INTERRUPT))) {
+        cn_place_pull(p->place);
+        cn_futex_wake(&p->word, 1);
+    }
+}
+
+void cn_task_wake(struct cn_task *t)
+{
+    signal_task(t->priv, WAKE);
+}
+
+void cn_task_interrupt(struct cn_task *t)
+{
+    struct cn_task_priv *p = t->priv;
+
+    signal_task(p, INTERRUPT);
+    if (p->ctx)
+        cn_ops->ctx_interrupt(p->ctx);
+}
+
+void cn_task_clear_interrupt(struct cn_task *t)
+{
+    atomic_fetch_and(&t->priv->word, (u32)~INTERRUPT);
+}
+
+int cn_task_interrupted(struct cn_task *t)
+{
+    return atomic_load(&t->priv->word) & INTERRUPT ? 1 : 0;
+}
+
+int cn_task_get_xstate(struct cn_task *t, void *buf, uint32_t len)
+{
+    return t->priv->ctx ? cn_ops->ctx_get_xstate(t->priv->ctx, buf, len) : -ESRCH;
+}
+
+int cn_task_set_xstate(struct cn_task *t, const void *buf, uint32_t len)
+{
+    return t->priv->ctx ? cn_ops->ctx_set_xstate(t->priv->ctx, buf, len) : -ESRCH;
+}
+
+int cn_task_reset_xstate(struct cn_task *t)
+{
+    u8 legacy[512];
+    u8 *full = cn_xstate_initial();
+
+    if (!full)
+        return -ENOMEM;
+    memcpy(legacy, full, sizeof(legacy));
+    free(full);
+    return cn_task_set_xstate(t, legacy, sizeof(legacy));
+}
+
+int cn_task_copy_xstate(struct cn_task *child, struct cn_task *parent)
+{
+    u32 size = cn_xstate_size();
+    void *buf = malloc(size);
+    int rc = -ENOMEM;
+
+    if (!buf)
+        return rc;
+    rc = cn_task_get_xstate(parent, buf, size);
+    if (rc >= 0)
+        rc = cn_task_set_xstate(child, buf, (u32)rc);
+    free(buf);
+    return rc;
+}
+
+void cn_task_cpu_ns(struct cn_task *t, uint64_t *user, uint64_t *sys)
+{
+    struct cn_task_priv *p = t->priv;
+
+    *user = p->user_ns + (p->ctx ? cn_ops->ctx_cpu_ns(p->ctx) : 0);
+    *sys = p->has_clock ? clock_ns(p->clock) : p->sys_ns;
+}
