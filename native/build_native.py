@@ -4,7 +4,7 @@
 
 What Python may call stands between `/* cdef begin */` and `/* cdef end */` in the headers; `native/_core.pyi` is made from it.
 A folder `native/X/image` holds a freestanding image: all its *.c and *.S linked by X.lds into an ELF file that C code
-uses as `const unsigned char cn_X_image[]` and `const unsigned long cn_X_image_len`.
+uses as `const unsigned char cn_X_elf[]` and `const unsigned long cn_X_elf_len`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def digest(paths: list[Path], *extra: str) -> str:
 
 
 def build_image(folder: Path, work: Path) -> None:
-    """native/X/image -> X_image.c in the work folder: the ELF file's bytes as cn_X_image and cn_X_image_len."""
+    """native/X/image -> X_image.c in the work folder: the ELF file's bytes as cn_X_elf and cn_X_elf_len."""
     name = folder.parent.name
     sources = sorted(folder.glob("*.c")) + sorted(folder.glob("*.S"))
     script = folder / f"{name}.lds"
@@ -95,9 +95,9 @@ def build_image(folder: Path, work: Path) -> None:
          "-o", str(elf), *map(str, sources)])  # fmt: skip
     data = elf.read_bytes()
     out.write_text(
-        f"extern const unsigned char cn_{name}_image[];\nextern const unsigned long cn_{name}_image_len;\n"
-        f"const unsigned long cn_{name}_image_len = {len(data)};\n"
-        f"const unsigned char cn_{name}_image[] __attribute__((aligned(4096))) = {{{','.join(map(str, data))}}};\n"
+        f"extern const unsigned char cn_{name}_elf[];\nextern const unsigned long cn_{name}_elf_len;\n"
+        f"const unsigned long cn_{name}_elf_len = {len(data)};\n"
+        f"const unsigned char cn_{name}_elf[] __attribute__((aligned(4096))) = {{{','.join(map(str, data))}}};\n"
     )
     stamp(out, key)
 

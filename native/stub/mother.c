@@ -45,8 +45,8 @@ __attribute__((noinline)) static int image_fd(void)
         fd = memfd_create("cordon-stub", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    for (u64 off = 0; off < cn_stub_image_len;) {
-        ssize_t n = pwrite(fd, cn_stub_image + off, cn_stub_image_len - off, (off_t)off);
+    for (u64 off = 0; off < cn_stub_elf_len;) {
+        ssize_t n = pwrite(fd, cn_stub_elf + off, cn_stub_elf_len - off, (off_t)off);
         if (n < 0) {
             int err = -errno;
             close(fd);

@@ -40,7 +40,7 @@ void cn_mother_fd_remove(struct cn_mother *m, int fd);
 u64 cn_mother_vdso_symbol(struct cn_mother *m, const char *name);
 
 /* The stub image, made by the build from native/stub/image. */
-extern const u8 cn_stub_image[];
-extern const u64 cn_stub_image_len;
+extern const u8 cn_stub_elf[];
+extern const u64 cn_stub_elf_len;
 
 #endif
