@@ -79,6 +79,7 @@ static void *balancer_main(void *arg)
     int quiet = 0;
 
     (void)arg;
+    cn_thread_unpin();
     while (atomic_load(&balancer_state) != STOPPING) {
         if (quiet >= QUIET_TICKS) {
             u32 awake = AWAKE;
@@ -108,21 +109,22 @@ static void wake_balancer(u32 state)
 
 int cn_place_start(void)
 {
-    sigset_t all, old;
-    int rc;
-
     if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
         return -errno;
     ncpu = CPU_COUNT(&allowed);
-    if (ncpu < 2)
-        return 0;
+    return 0;
+}
+
+/* With the second task, not before: the sentry drops capabilities thread by thread while it has only one. lock held. */
+static void start_balancer(void)
+{
+    sigset_t all, old;
+
     atomic_store(&balancer_state, AWAKE);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = pthread_create(&balancer, NULL, balancer_main, NULL);
+    have_balancer = pthread_create(&balancer, NULL, balancer_main, NULL) == 0;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    have_balancer = rc == 0;
-    return -rc;
 }
 
 void cn_place_stop(void)
@@ -132,6 +134,7 @@ void cn_place_stop(void)
         pthread_join(balancer, NULL);
         have_balancer = 0;
     }
+    ncpu = 0;
 }
 
 static void now_running(struct cn_place *p)
@@ -146,13 +149,15 @@ void cn_place_enter(void)
     struct cn_place *p;
     int cpu;
 
-    if (!have_balancer || cn_place_self || !(p = calloc(1, sizeof(*p))))
+    if (ncpu < 2 || cn_place_self || !(p = calloc(1, sizeof(*p))))
         return; /* without memory it merely stays unpinned */
     p->tid = (pid_t)syscall(SYS_gettid);
     cpu = sched_getcpu(); /* a thread made by a pinned one starts on that one's core */
     p->cpu = cpu >= 0 && CPU_ISSET(cpu, &allowed) ? cpu : 0;
-    cn_place_pin(p->tid, p->cpu);
     pthread_mutex_lock(&lock);
+    if (places && !have_balancer)
+        start_balancer();
+    cn_place_pin(p->tid, p->cpu);
     p->next = places;
     places = p;
     pthread_mutex_unlock(&lock);

@@ -29,7 +29,7 @@ struct cn_place {
 /* The calling thread's; NULL when it runs no task or placement is off (one core, or not wanted). */
 extern _Thread_local struct cn_place *cn_place_self;
 
-/* Learns the cores the process may use and starts the balancer when there are several. 0 or -errno. */
+/* Learns the cores the process may use. The balancer starts with the second task. 0 or -errno. */
 int cn_place_start(void);
 void cn_place_stop(void);
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/resource.h>
@@ -119,36 +120,31 @@ out:
     return pid > 0 ? pid : -error;
 }
 
-/* Finds the vvar and vDSO mappings of the mother: [lo, hi) and the address of the vDSO's ELF header. */
-static void find_vdso(pid_t pid, u64 *lo, u64 *hi, u64 *elf)
+/* The extent of vvar and vDSO, from this process's own: `below` bytes before the ELF header, `above` from it on. */
+static void vdso_extent(u64 *below, u64 *above)
 {
-    char path[64], line[512];
-    FILE *f;
+    u64 lo = 0, hi = 0, elf = getauxval(AT_SYSINFO_EHDR);
+    char line[512];
+    FILE *f = fopen("/proc/self/maps", "re");
 
-    *lo = *hi = *elf = 0;
-    snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-    f = fopen(path, "re");
+    *below = *above = 0;
     if (!f)
         return;
     while (fgets(line, sizeof(line), f)) {
         unsigned long start, end;
-        if (sscanf(line, "%lx-%lx", &start, &end) != 2)
+        if (sscanf(line, "%lx-%lx", &start, &end) != 2 || (!strstr(line, "[vvar") && !strstr(line, "[vdso]")))
             continue;
-        if (!strstr(line, "[vvar") && !strstr(line, "[vdso]"))
-            continue;
-        if (*hi && start != *hi) { /* not adjacent: nothing we know how to keep */
-            *elf = 0;
-            break;
-        }
-        if (!*hi)
-            *lo = start;
-        *hi = end;
-        if (strstr(line, "[vdso]"))
-            *elf = start;
+        if (!hi)
+            lo = start;
+        else if (start != hi) /* not adjacent: nothing we know how to keep */
+            elf = 0;
+        hi = end;
     }
     fclose(f);
-    if (!*elf || *lo < STUB_CTRL + STUB_CTRL_SIZE)
-        *lo = *hi = *elf = 0;
+    if (elf && lo <= elf && elf < hi) {
+        *below = elf - lo;
+        *above = hi - elf;
+    }
 }
 
 static int send_cmd(struct cn_mother *m, const struct stub_cmd *cmd, int fd)
@@ -265,14 +261,15 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
         m->pid = 0;
         goto fail;
     }
-    find_vdso(m->pid, &init.vdso_lo, &init.vdso_hi, &m->vdso);
+    vdso_extent(&init.below, &init.above);
     if ((rc = send_cmd(m, &init, -1)) < 0)
         goto fail;
     rc = take_reply(m, 0, &value);
-    if (rc != STUB_INIT || value != 0) {
+    if (rc != STUB_INIT || value < 0) {
         rc = rc < 0 ? rc : value < 0 ? (int)value : -EPROTO;
         goto fail;
     }
+    m->vdso = (u64)value;
     for (u32 i = 0; i < m->pool; i++)
         if ((rc = request_stub(m)) < 0)
             goto fail;

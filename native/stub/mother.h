@@ -18,7 +18,7 @@ struct cn_stub {
 };
 
 /* Starts the mother with memfd as fd 0 of all stubs and keeps `pool` ready stubs. The mother dies with the calling
- * thread. Needs /proc to find the host's vDSO (without it there is none). 0 or -errno. */
+ * thread. Needs /proc/self/maps to know the extent of the host's vDSO (without it stubs have none). 0 or -errno. */
 int cn_mother_start(struct cn_mother **out, int memfd, u32 pool);
 /* Kills the mother and every stub not yet buried, waits for all. */
 void cn_mother_stop(struct cn_mother *m);

@@ -62,15 +62,15 @@ struct stub_cmd {
     u32 op;
     u32 arg;      /* NEW: slot; FD_REMOVE: fd */
     u64 pid;      /* INIT: the sentry */
-    u64 vdso_lo;  /* INIT: range of the host's vvar + vDSO to keep; 0 0 for none */
-    u64 vdso_hi;
+    u64 below;    /* INIT: bytes of vvar mapped before the vDSO's ELF header ... */
+    u64 above;    /* ... and of the vDSO from it on; 0: keep none of them */
 };
 
 /* Mother -> sentry, one for each command but FD_REMOVE, in order. */
 struct stub_reply {
     u32 op;
     u32 arg;   /* as in the command */
-    i64 value; /* NEW: pid; FD_INSTALL: fd; -errno */
+    i64 value; /* INIT: address of the vDSO or 0; NEW: pid; FD_INSTALL: fd; -errno */
 };
 #endif
 

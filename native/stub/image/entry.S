@@ -89,6 +89,7 @@ stub_leave:
     .globl _start
 _start:
     xor %ebp, %ebp
+    mov %rsp, %rdi
     and $-16, %rsp
     call stub_main
     ud2

@@ -6,6 +6,8 @@
  */
 #include <asm/unistd_64.h>
 #include <linux/audit.h>
+#include <linux/auxvec.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/mman.h>
 #include <linux/prctl.h>
@@ -44,7 +46,7 @@ struct fd_cmsg {
 };
 
 __attribute__((noreturn)) void stub_leave(u64 lo, u64 hi);
-__attribute__((noreturn)) void stub_main(void);
+__attribute__((noreturn)) void stub_main(const u64 *stack);
 
 static inline i64 sys6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
@@ -149,26 +151,57 @@ __attribute__((noreturn)) static void become_stub(u32 slot, u64 top)
     stub_leave(top, HOST_TASK_SIZE);
 }
 
-void stub_main(void)
+/* AT_SYSINFO_EHDR of the initial stack: argc, argv, envp, auxv. */
+static u64 find_vdso(const u64 *stack)
+{
+    const u64 *p = stack + 1 + stack[0] + 1;
+
+    while (*p++)
+        ;
+    for (; p[0] != AT_NULL; p += 2)
+        if (p[0] == AT_SYSINFO_EHDR)
+            return p[1];
+    return 0;
+}
+
+/* Drops everything that was inherited, seals. Returns the address of the host's vDSO (0: not kept) or -errno. */
+static i64 settle(const struct stub_cmd *init, const u64 *stack, u64 *top)
+{
+    struct __user_cap_header_struct caps = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {{0}};
+    u64 vdso = find_vdso(stack), end = MOTHER_TEXT + MOTHER_TEXT_SIZE;
+    i64 rc;
+
+    /* The stack lies at the very top (no address randomisation), the vDSO between the text and it. */
+    if (!vdso || !init->above || vdso < STUB_CTRL + STUB_CTRL_SIZE + init->below ||
+        vdso + init->above > (u64)stack - 0x10000)
+        vdso = 0;
+    *top = vdso ? vdso + init->above : end;
+    if ((rc = sys3(__NR_munmap, 0, STUB_TEXT, 0)) < 0)
+        return rc;
+    if (vdso && (rc = sys3(__NR_munmap, end, vdso - init->below - end, 0)) < 0)
+        return rc;
+    /* Without capabilities of their own, stubs can be traced by a sentry that has none either. */
+    if ((rc = sys3(__NR_capset, &caps, none, 0)) < 0)
+        return rc;
+    if ((rc = sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)) < 0)
+        return rc;
+    if ((rc = install_filter()) < 0)
+        return rc;
+    return (i64)vdso;
+}
+
+void stub_main(const u64 *stack)
 {
     struct stub_cmd cmd;
-    i32 fd;
     u64 top;
+    i32 fd;
 
     sys3(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0);
     receive(&cmd, &fd);
     if (cmd.op != STUB_INIT || sys3(__NR_getppid, 0, 0, 0) != (i64)cmd.pid)
         die();
-    /* The stack lies at the very top (no address randomisation), the vDSO between the text and it. */
-    top = cmd.vdso_hi ? cmd.vdso_hi : MOTHER_TEXT + MOTHER_TEXT_SIZE;
-    if (sys3(__NR_munmap, 0, STUB_TEXT, 0) != 0)
-        reply(&cmd, -EINVAL);
-    if (cmd.vdso_hi && sys3(__NR_munmap, MOTHER_TEXT + MOTHER_TEXT_SIZE,
-                            cmd.vdso_lo - MOTHER_TEXT - MOTHER_TEXT_SIZE, 0) != 0)
-        reply(&cmd, -EINVAL);
-    if (sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0) != 0 || install_filter() != 0)
-        reply(&cmd, -EINVAL);
-    reply(&cmd, 0);
+    reply(&cmd, settle(&cmd, stack, &top));
 
     for (;;) {
         i64 value = -EINVAL;
