@@ -95,3 +95,14 @@ def new_owner(creds: Creds, parent: Inode, mode: int) -> tuple[int, int, int]:
             if not creds.in_group(gid) and not creds.effective >> C.CAP_FSETID & 1:
                 mode &= ~S.S_ISGID
     return mode, creds.fsuid, gid
+
+
+def without_privileges(creds: Creds, inode: Inode) -> int:
+    """The mode after a write or truncation: without set-user-ID, and set-group-ID where the group may execute, unless the
+    writer has CAP_FSETID."""
+    mode = inode.mode
+    if mode & (S.S_ISUID | S.S_ISGID) and mode & S.S_IFMT == S.S_IFREG and not creds.effective >> C.CAP_FSETID & 1:
+        mode &= ~S.S_ISUID
+        if mode & S.S_IXGRP:
+            mode &= ~S.S_ISGID
+    return mode

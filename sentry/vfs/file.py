@@ -47,14 +47,20 @@ class File:
         self.owner: int = 0  # F_SETOWN
         self.owner_type: int = 0
         self.sig: int = 0  # F_SETSIG
+        if inode is not None:
+            inode.opens += 1
 
     @property
     def readable(self) -> bool:
-        return self.flags & F.O_ACCMODE != F.O_WRONLY and not self.flags & F.O_PATH
+        return self.flags & (F.O_PATH | F.O_WRONLY) == 0
 
     @property
     def writable(self) -> bool:
-        return self.flags & F.O_ACCMODE != F.O_RDONLY and not self.flags & F.O_PATH
+        return 1 <= self.flags & F.O_ACCMODE <= 2 and not self.flags & F.O_PATH
+
+    @property
+    def nonblocking(self) -> bool:
+        return bool(self.flags & F.O_NONBLOCK)
 
     # Data. `offset` is meaningful for seekable files, -1 for streams.
 
@@ -168,6 +174,9 @@ class File:
             if path is not None and not self.flags & F.O_PATH:
                 if notify.STATE.watches:
                     notify.closed(path, self.counted)
+                    if inode.opens == 1 and inode.watches is not None and inode.getattr().nlink == 0:
+                        notify.gone(inode)
+            inode.opens -= 1
         self.release()
 
 

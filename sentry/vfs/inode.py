@@ -56,6 +56,8 @@ class Inode:
         self.watches: list[Watch] | None = None  # who wants to know of events (inotify)
         self.fifo: object | None = None  # the pipe of a FIFO while it is open (sentry/fs/pipe.py)
         self.socket: object | None = None  # the AF_UNIX socket bound here (sentry/net/unix)
+        self.opens: int = 0  # open file descriptions
+        self.linkable: bool = False  # made by O_TMPFILE: may get a first name by linkat(2)
         self.writers: int = 0  # open write descriptions; -n: n executions deny writing (ETXTBSY)
 
     # Attributes
