@@ -62,8 +62,9 @@ static int merge(struct cn_as *as, const struct stub_op *op)
 
     if (!last || last->nr != op->nr || last->arg[0] + last->arg[1] != op->arg[0])
         return 0;
-    if (op->nr == SYS_mmap && (last->arg[2] != op->arg[2] || last->arg[3] != op->arg[3] || last->arg[4] != op->arg[4] ||
-                               last->arg[5] + last->arg[1] != op->arg[5]))
+    if (op->nr == SYS_mmap &&
+        (last->arg[2] != op->arg[2] || last->arg[3] != op->arg[3] || last->arg[4] != op->arg[4] ||
+         last->arg[5] + last->arg[1] != op->arg[5]))
         return 0;
     if (op->nr == SYS_mprotect && last->arg[2] != op->arg[2])
         return 0;
@@ -76,8 +77,9 @@ int ptrace_as_queue(struct cn_as *as, const struct cn_hostop *op)
     struct stub_op call = {.arg = {op->addr, op->len}};
     int rc = 0;
 
-    if ((op->addr | op->len | op->off) & (CN_PAGE_SIZE - 1) || !op->len || op->addr >= CN_TASK_SIZE ||
-        op->len > CN_TASK_SIZE - op->addr || op->prot & ~(u32)(PROT_READ | PROT_WRITE | PROT_EXEC))
+    if ((op->addr | op->len | op->off) & (CN_PAGE_SIZE - 1) || !op->len ||
+        op->addr >= CN_TASK_SIZE || op->len > CN_TASK_SIZE - op->addr ||
+        op->prot & ~(u32)(PROT_READ | PROT_WRITE | PROT_EXEC))
         return -EINVAL;
     switch (op->kind) {
     case CN_OP_MAP:
@@ -142,7 +144,8 @@ static int flush_locked(struct cn_as *as, pid_t traced)
     /* A stub that died made some of the calls; the next context makes them all again. */
     if (rc == -ESRCH)
         return rc;
-    /* After a failure the mappings are not what the memory manager believes: nothing may run on them. */
+    /* After a failure the mappings are not what the memory manager believes: nothing may run on
+     * them. */
     if (rc < 0)
         as->broken = rc;
     as->nqueue = 0;
@@ -173,9 +176,9 @@ void as_left_guest(struct cn_as *as)
 }
 
 /*
- * No guest code must run on the old mappings when this returns. Contexts outside the guest flush before they enter it,
- * so only those inside matter: the caller's own stopped context can make the calls for all, otherwise one that is
- * inside is interrupted and its host thread makes them.
+ * No guest code must run on the old mappings when this returns. Contexts outside the guest flush
+ * before they enter it, so only those inside matter: the caller's own stopped context can make the
+ * calls for all, otherwise one that is inside is interrupted and its host thread makes them.
  */
 int ptrace_as_sync(struct cn_as *as)
 {

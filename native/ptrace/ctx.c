@@ -28,8 +28,8 @@
 
 _Static_assert(sizeof(struct cn_regs) == sizeof(struct user_regs_struct), "PTRACE_SETREGS layout");
 
-/* Makes the thread that a new context of an address space with contexts will run on: a clone of a stub the caller may
- * steer. as->lock held. */
+/* Makes the thread that a new context of an address space with contexts will run on: a clone of a
+ * stub the caller may steer. as->lock held. */
 static int clone_stub(struct cn_as *as, pid_t *pid)
 {
     struct cn_ctx *c, *fresh = NULL;
@@ -107,7 +107,8 @@ void ptrace_ctx_free(struct cn_ctx *c)
     for (link = &as->ctxs; *link != c; link = &(*link)->next)
         ;
     *link = c->next;
-    /* The last stub holds the address space's mappings: it is kept, asleep, in case a context is made again. */
+    /* The last stub holds the address space's mappings: it is kept, asleep, in case a context is
+     * made again. */
     if (pid && !as->ctxs && !as->spare && c->state != CTX_DEAD &&
         (c->state == CTX_NEW || trace_detach_parked(pid) == 0)) {
         as->spare = pid;
@@ -155,7 +156,8 @@ static int attach(struct cn_ctx *c)
     return rc;
 }
 
-/* The stub runs on its tracer's core: a wake-up across cores costs five times one on the same core. */
+/* The stub runs on its tracer's core: a wake-up across cores costs five times one on the same core.
+ */
 static void follow_core(struct cn_ctx *c)
 {
     int cpu = cn_place_cpu();
@@ -167,13 +169,15 @@ static void follow_core(struct cn_ctx *c)
 }
 
 /*
- * ptrace tells a fault's address, not what the access was. The first report of a fault is the likeliest kind; when the
- * very same instruction faults again at the same address, nothing was remapped meanwhile and the memory manager had
- * answered "should work now", then that kind is ruled out and the next one is reported.
+ * ptrace tells a fault's address, not what the access was. The first report of a fault is the
+ * likeliest kind; when the very same instruction faults again at the same address, nothing was
+ * remapped meanwhile and the memory manager had answered "should work now", then that kind is ruled
+ * out and the next one is reported.
  */
 static u32 fault_access(struct cn_ctx *c, u64 rip, u64 addr)
 {
-    static const u32 fetch[] = {CN_ACCESS_EXEC | CN_ACCESS_GUESS, CN_ACCESS_READ | CN_ACCESS_GUESS, CN_ACCESS_WRITE};
+    static const u32 fetch[] = {CN_ACCESS_EXEC | CN_ACCESS_GUESS, CN_ACCESS_READ | CN_ACCESS_GUESS,
+                                CN_ACCESS_WRITE};
     static const u32 data[] = {CN_ACCESS_READ | CN_ACCESS_GUESS, CN_ACCESS_WRITE, CN_ACCESS_WRITE};
     static const u32 cross[] = {CN_ACCESS_READ | CN_ACCESS_GUESS, CN_ACCESS_WRITE, CN_ACCESS_EXEC};
     const u32 *kinds = data;
@@ -192,7 +196,16 @@ static u32 fault_access(struct cn_ctx *c, u64 rip, u64 addr)
 }
 
 /* x86 trap numbers, for sigcontext.trapno; see arch/x86/include/asm/trapnr.h. */
-enum { TRAP_DE = 0, TRAP_DB = 1, TRAP_BP = 3, TRAP_UD = 6, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16, TRAP_AC = 17 };
+enum {
+    TRAP_DE = 0,
+    TRAP_DB = 1,
+    TRAP_BP = 3,
+    TRAP_UD = 6,
+    TRAP_GP = 13,
+    TRAP_PF = 14,
+    TRAP_MF = 16,
+    TRAP_AC = 17
+};
 
 static void exception(struct cn_stop *stop, int signo, int code, u64 addr, u64 trapno, u64 err)
 {
@@ -204,7 +217,8 @@ static void exception(struct cn_stop *stop, int signo, int code, u64 addr, u64 t
     stop->err = err;
 }
 
-/* A stop by a signal the stub's own execution raised. 0 when it came from elsewhere and means nothing. */
+/* A stop by a signal the stub's own execution raised. 0 when it came from elsewhere and means
+ * nothing. */
 static int classify_signal(struct cn_ctx *c, int signo, struct cn_regs *regs, struct cn_stop *stop)
 {
     siginfo_t si;
@@ -238,7 +252,8 @@ static int classify_signal(struct cn_ctx *c, int signo, struct cn_regs *regs, st
         exception(stop, signo, si.si_code, si.si_code == SI_KERNEL ? 0 : addr,
                   si.si_code == SI_KERNEL ? TRAP_BP : TRAP_DB, 0);
         return 1;
-    case SIGSYS: /* a vsyscall, which the host emulates without a system call instruction; it is a call like any other */
+    case SIGSYS: /* a vsyscall, which the host emulates without a system call instruction; it is a
+                    call like any other */
         if (si.si_code != SYS_SECCOMP_CODE)
             return 0;
         stop->reason = CN_STOP_SYSCALL;
@@ -255,8 +270,9 @@ static int classify(struct cn_ctx *c, int status, struct cn_regs *regs, struct c
     int found = 0;
 
     if (signo == STOP_SYSCALL) {
-        /* The syscall instruction leaves rip in rcx. int 0x80 and sysenter don't: a kernel without 32-bit support
-         * (as we are) answers them with a general protection fault at the instruction. */
+        /* The syscall instruction leaves rip in rcx. int 0x80 and sysenter don't: a kernel without
+         * 32-bit support (as we are) answers them with a general protection fault at the
+         * instruction. */
         if (CN_LIKELY(regs->rcx == regs->rip && regs->cs == USER_CS)) {
             stop->reason = CN_STOP_SYSCALL;
         } else {

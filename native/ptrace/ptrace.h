@@ -20,11 +20,11 @@ struct cn_as {
     pid_t spare;               /* parked stub nobody owns, 0 if none */
     int has_slot;
     u32 slot;
-    int broken;                /* -errno of a host mapping that failed: no guest code may run here any more */
-    struct stub_op *queue;     /* host calls not yet made */
+    int broken; /* -errno of a host mapping that failed: no guest code may run here any more */
+    struct stub_op *queue; /* host calls not yet made */
     u32 cap;
-    _Atomic u32 nqueue;        /* written under lock, peeked at without */
-    _Atomic u32 flushes;       /* times the queue was put in force; a futex for as_sync */
+    _Atomic u32 nqueue; /* written under lock, peeked at without */
+    _Atomic u32 flushes; /* times the queue was put in force; a futex for as_sync */
     _Atomic u32 sync_waiters;
 };
 
@@ -33,31 +33,41 @@ enum ctx_state { CTX_NEW, CTX_LIVE, CTX_DEAD };
 struct cn_ctx {
     struct cn_as *as;
     struct cn_ctx *next;
-    _Atomic pid_t pid;         /* 0: takes a stub at its first switch */
-    _Atomic pid_t owner;       /* host thread id of the tracer; 0 before the first switch */
+    _Atomic pid_t pid; /* 0: takes a stub at its first switch */
+    _Atomic pid_t owner; /* host thread id of the tracer; 0 before the first switch */
     enum ctx_state state;
     _Atomic u32 in_guest;
     _Atomic u32 irq;
-    int cpu;                   /* core the stub is pinned to, -1 none */
-    void *xstate;              /* set before the first switch */
-    u32 cloned;                /* stub made by cloning a running one: its xstate is not the initial one */
+    int cpu; /* core the stub is pinned to, -1 none */
+    void *xstate; /* set before the first switch */
+    u32 cloned; /* stub made by cloning a running one: its xstate is not the initial one */
     /* The last fault, to tell reads from writes (see fault_access). */
-    int fault_level;           /* -1: the last stop was no fault */
+    int fault_level; /* -1: the last stop was no fault */
     u64 fault_addr, fault_rip;
     u32 resume_flushes;
 };
 
-/* trace.c: one stub thread and its tracer. */
-int trace_seize(pid_t pid);                              /* attach to a parked stub, leave it stopped */
-int trace_call(pid_t pid, u64 entry, u64 r12, u64 r13);  /* run the stub's own code to its int3; 0, -errno, -ESRCH died */
-int trace_detach_parked(pid_t pid);                      /* detach, to sleep in its park loop */
-int trace_wait(pid_t pid, int *status);                  /* next stop; -ESRCH when it died */
-long trace_clone(pid_t pid);                             /* new parked thread of this stub's address space: pid or -errno */
+/* trace.c: one stub thread and its tracer. 0 or -errno; -ESRCH: it died. */
+
+/* Attaches to a parked stub and leaves it stopped. */
+int trace_seize(pid_t pid);
+/* Runs the stub's own code from `entry` to its int3. */
+int trace_call(pid_t pid, u64 entry, u64 r12, u64 r13);
+/* Detaches; it sleeps in its park loop then. */
+int trace_detach_parked(pid_t pid);
+/* The next stop. */
+int trace_wait(pid_t pid, int *status);
+/* A new parked thread in this stub's address space: its pid. */
+long trace_clone(pid_t pid);
 
 /* as.c */
-int as_flush(struct cn_as *as, pid_t traced);  /* by the tracer of a stopped stub; takes as->lock */
-int as_get_stub(struct cn_as *as, pid_t *pid); /* as->lock held: the spare stub or one from the mother */
-void as_left_guest(struct cn_as *as);          /* a context is no longer in the guest */
+
+/* Puts the queue in force. By the tracer of a stopped stub; takes as->lock. */
+int as_flush(struct cn_as *as, pid_t traced);
+/* The spare stub, or one from the mother. as->lock held. */
+int as_get_stub(struct cn_as *as, pid_t *pid);
+/* A context is no longer in the guest. */
+void as_left_guest(struct cn_as *as);
 
 /* as_* operations of the contract */
 int ptrace_as_new(struct cn_platform *p, struct cn_as **out);

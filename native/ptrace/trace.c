@@ -1,9 +1,10 @@
 /*
  * One stub thread under its tracer: attaching, running the stub's own code, letting go. ptrace(2).
  *
- * A stub is run in two ways. PTRACE_SYSEMU runs guest code: every system call instruction stops before the kernel looks at
- * it. PTRACE_CONT runs the stub's text, which may make the host calls its seccomp filter allows; the registers are ours
- * from start to end, so the guest has no say in it.
+ * A stub is run in two ways. PTRACE_SYSEMU runs guest code: every system call instruction stops
+ * before the kernel looks at it. PTRACE_CONT runs the stub's text, which may make the host calls
+ * its seccomp filter allows; the registers are ours from start to end, so the guest has no say in
+ * it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -91,11 +92,13 @@ static int run_stub(pid_t pid, struct user_regs_struct *r)
             return -errno;
         if ((rc = trace_wait(pid, &status)) < 0)
             return rc;
-        /* Interrupts meant for the guest may arrive here; the caller looks at its flag afterwards. */
+        /* Interrupts meant for the guest may arrive here; the caller looks at its flag afterwards.
+         */
         if (status >> 8 == SIGTRAP)
             break;
         if (WSTOPSIG(status) == SIGSEGV || WSTOPSIG(status) == SIGILL || WSTOPSIG(status) == SIGSYS)
-            return -EFAULT; /* the stub's text is gone or its filter forbids a call: can't happen to a sound one */
+            return -EFAULT; /* the stub's text is gone or its filter forbids a call: can't happen to
+                               a sound one */
     }
     return ptrace(PTRACE_GETREGS, pid, 0, r) < 0 ? -errno : 0;
 }

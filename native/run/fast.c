@@ -28,7 +28,8 @@ enum cn_fast cn_fast_syscall(struct cn_task *t)
 
     if (nr >= CN_NR_SYSCALLS)
         return CN_UPCALL;
-    if (!table[nr] || t->slow || atomic_load_explicit(&watch[nr], memory_order_relaxed) || !table[nr](t)) {
+    if (!table[nr] || t->slow || atomic_load_explicit(&watch[nr], memory_order_relaxed) ||
+        !table[nr](t)) {
         cn_count(&cn_stats.calls[nr]);
         return CN_UPCALL;
     }

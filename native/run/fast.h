@@ -1,8 +1,9 @@
 /*
  * Rung 1: system calls answered in C, without the kernel lock and the GIL.
  *
- * A fast function completes the call exactly as the sentry's Python would, or returns CN_UPCALL having changed nothing.
- * It gets the task stopped at the call: number in regs.orig_rax, arguments in rdi, rsi, rdx, r10, r8, r9.
+ * A fast function completes the call exactly as the sentry's Python would, or returns CN_UPCALL
+ * having changed nothing. It gets the task stopped at the call: number in regs.orig_rax, arguments
+ * in rdi, rsi, rdx, r10, r8, r9.
  */
 #ifndef CORDON_FAST_H
 #define CORDON_FAST_H

@@ -1,8 +1,10 @@
 /*
- * The kernel lock K: a futex mutex that spins a little first and hands over directly to a waiter that starves.
+ * The kernel lock K: a futex mutex that spins a little first and hands over directly to a waiter
+ * that starves.
  *
- * word: 0 free, 1 held, 2 held and somebody may sleep. Who has slept for STARVED_NS counts itself in `starving`; the next
- * unlock then leaves the word held and puts a grant down for it, so that a thread that locks in a loop can't win for ever.
+ * word: 0 free, 1 held, 2 held and somebody may sleep. Who has slept for STARVED_NS counts itself
+ * in `starving`; the next unlock then leaves the word held and puts a grant down for it, so that a
+ * thread that locks in a loop can't win for ever.
  */
 #define _GNU_SOURCE
 #include "klock.h"
@@ -30,7 +32,8 @@ static _Thread_local int held;
 
 int cn_futex_wait(void *word, u32 value, const struct timespec *deadline)
 {
-    long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+    long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline, NULL,
+                      FUTEX_BITSET_MATCH_ANY);
     return rc < 0 ? -errno : 0;
 }
 
@@ -42,7 +45,8 @@ void cn_futex_wake(void *word, int n)
 static int try_lock(void)
 {
     u32 free = 0;
-    return atomic_compare_exchange_strong_explicit(&k.word, &free, 1, memory_order_acquire, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&k.word, &free, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
 }
 
 /* Spinning is of no use when the owner waits for the core we spin on. */
@@ -84,8 +88,8 @@ static void sleep_for_it(void)
             break; /* the word was left held for us */
         if (atomic_exchange(&k.word, 2) == 0)
             break;
-        /* An unlock that came before `starving` rose wakes a sleeper on the word, later ones wake the grant. Looking
-         * again every STARVED_NS covers the gap between the two. */
+        /* An unlock that came before `starving` rose wakes a sleeper on the word, later ones wake
+         * the grant. Looking again every STARVED_NS covers the gap between the two. */
         clock_gettime(CLOCK_MONOTONIC, &deadline);
         deadline.tv_sec += (deadline.tv_nsec + STARVED_NS) / 1000000000;
         deadline.tv_nsec = (deadline.tv_nsec + STARVED_NS) % 1000000000;

@@ -26,7 +26,8 @@ static int ncpu;
 static pthread_t balancer;
 static int have_balancer;
 static _Atomic u32 nrunning;
-/* The balancer's futex. ASLEEP is set by itself only, so a waker's exchange finds it or it sees the waker's count. */
+/* The balancer's futex. ASLEEP is set by itself only, so a waker's exchange finds it or it sees the
+ * waker's count. */
 enum { AWAKE = 0, ASLEEP = 1, STOPPING = 2 };
 static _Atomic u32 balancer_state;
 
@@ -44,7 +45,8 @@ void cn_thread_unpin(void)
         sched_setaffinity(0, sizeof(allowed), &allowed);
 }
 
-/* One tick: what ran on each core since the last one, and one hog moved if that helps. lock held. */
+/* One tick: what ran on each core since the last one, and one hog moved if that helps. lock held.
+ */
 static void balance(void)
 {
     u8 active[CPU_SETSIZE] = {0};
@@ -115,7 +117,8 @@ int cn_place_start(void)
     return 0;
 }
 
-/* With the second task, not before: the sentry drops capabilities thread by thread while it has only one. lock held. */
+/* With the second task, not before: the sentry drops capabilities thread by thread while it has
+ * only one. lock held. */
 static void start_balancer(void)
 {
     sigset_t all, old;

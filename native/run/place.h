@@ -1,11 +1,13 @@
 /*
- * Placement of host threads on cores. A platform whose contexts share their host thread's core (ops.shares_core) wants
- * that thread pinned: a wake-up across cores costs 5 to 10 times one on the same core. This module says where, and moves
- * threads so that busy ones don't share a core while another core the process may use is idle.
+ * Placement of host threads on cores. A platform whose contexts share their host thread's core
+ * (ops.shares_core) wants that thread pinned: a wake-up across cores costs 5 to 10 times one on the
+ * same core. This module says where, and moves threads so that busy ones don't share a core while
+ * another core the process may use is idle.
  *
- * A thread that is woken moves to its waker's core (ping-pongs stay cheap) unless the waker is a "hog": a thread
- * that has not blocked for a whole tick of the balancer. The balancer (a thread, asleep while at most one task runs) moves a
- * hog away from a core it shares to one where nothing ran.
+ * A thread that is woken moves to its waker's core (ping-pongs stay cheap) unless the waker is a
+ * "hog": a thread that has not blocked for a whole tick of the balancer. The balancer (a thread,
+ * asleep while at most one task runs) moves a hog away from a core it shares to one where nothing
+ * ran.
  */
 #ifndef CORDON_PLACE_H
 #define CORDON_PLACE_H
@@ -39,7 +41,8 @@ void cn_place_leave(void);
 /* The calling thread goes to sleep, was woken. */
 void cn_place_block(void);
 void cn_place_unblock(void);
-/* The calling thread is about to wake p (NULL: nothing): draws it to the caller's core if that is wise. */
+/* The calling thread is about to wake p (NULL: nothing): draws it to the caller's core if that is
+ * wise. */
 void cn_place_pull(struct cn_place *p);
 
 static inline int cn_place_cpu(void)
@@ -48,7 +51,8 @@ static inline int cn_place_cpu(void)
     return p ? atomic_load_explicit(&p->cpu, memory_order_relaxed) : -1;
 }
 
-/* Pins another thread or process of ours; failures (it is gone, the cpuset changed) change speed only. */
+/* Pins another thread or process of ours; failures (it is gone, the cpuset changed) change speed
+ * only. */
 void cn_place_pin(pid_t tid, int cpu);
 
 #endif

@@ -1,4 +1,5 @@
-/* Tasks: running them in the guest, putting them to sleep, waking and interrupting them. See run.h. */
+/* Tasks: running them in the guest, putting them to sleep, waking and interrupting them. See run.h.
+ */
 #define _GNU_SOURCE
 #include "run.h"
 
@@ -18,8 +19,8 @@
 #include "stats.h"
 #include "xstate.h"
 
-/* The memory manager's side (native/mm). cn_mm_fault: 0 go on, -EFAULT no mapping, -EACCES forbidden, -ENXIO beyond the end
- * of the object, anything else kills the task. */
+/* The memory manager's side (native/mm). cn_mm_fault: 0 go on, -EFAULT no mapping, -EACCES
+ * forbidden, -ENXIO beyond the end of the object, anything else kills the task. */
 __attribute__((weak)) struct cn_as *cn_mm_as(struct cn_mm *mm);
 __attribute__((weak)) int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access);
 
@@ -28,13 +29,13 @@ enum { WAKE = 1, INTERRUPT = 2, SLEEPING = 4 };
 
 struct cn_task_priv {
     struct cn_mm *mm;
-    struct cn_ctx *ctx;      /* changes with K held, by the own host thread */
-    struct cn_place *place;  /* the host thread's, once it has run */
+    struct cn_ctx *ctx; /* changes with K held, by the own host thread */
+    struct cn_place *place; /* the host thread's, once it has run */
     _Atomic u32 word;
-    u64 user_ns;             /* of contexts dropped */
+    u64 user_ns; /* of contexts dropped */
     int has_clock;
-    clockid_t clock;         /* CPU clock of the host thread */
-    u64 sys_ns;              /* its last reading, kept after release */
+    clockid_t clock; /* CPU clock of the host thread */
+    u64 sys_ns; /* its last reading, kept after release */
 };
 
 struct cn_run_stats cn_stats;
@@ -127,11 +128,12 @@ static void adopt_thread(struct cn_task_priv *p)
 /* Error code of a page fault as the processor would push it (Intel SDM vol. 3, 4.7). */
 static u64 fault_error(const struct cn_stop *s)
 {
-    return 4 | (s->signo == SIGSEGV && s->code == SEGV_ACCERR ? 1 : 0) | (s->access & CN_ACCESS_WRITE ? 2 : 0) |
-           (s->access & CN_ACCESS_EXEC ? 16 : 0);
+    return 4 | (s->signo == SIGSEGV && s->code == SEGV_ACCERR ? 1 : 0) |
+           (s->access & CN_ACCESS_WRITE ? 2 : 0) | (s->access & CN_ACCESS_EXEC ? 16 : 0);
 }
 
-/* 1: the memory manager served it, go on. 0: *s says which signal is due. -errno: the host is out of something. */
+/* 1: the memory manager served it, go on. 0: *s says which signal is due. -errno: the host is out
+ * of something. */
 static int serve_fault(struct cn_task_priv *p, struct cn_stop *s)
 {
     int rc = s->addr < cn_ops->task_size ? cn_mm_fault(p->mm, s->addr, s->access) : -EFAULT;

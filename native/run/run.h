@@ -1,8 +1,9 @@
 /*
  * The run loop: guest tasks, the kernel lock K, blocking.
  *
- * One host thread runs one cn_task. Whatever touches a cn_task from another thread (wake, interrupt, cpu time) does so
- * with K held. Python sees the structure's public fields and may read and write regs while the task is stopped.
+ * One host thread runs one cn_task. Whatever touches a cn_task from another thread (wake,
+ * interrupt, cpu time) does so with K held. Python sees the structure's public fields and may read
+ * and write regs while the task is stopped.
  */
 #ifndef CORDON_RUN_H
 #define CORDON_RUN_H
@@ -16,7 +17,8 @@ struct cn_task_priv;
 struct cn_task {
     struct cn_regs regs;
     struct cn_stop stop;
-    uint32_t slow; /* 1: no native fast path for this task (guest seccomp, guest ptrace, strace of one task) */
+    uint32_t slow; /* 1: no native fast path for this task (guest seccomp, guest ptrace, strace of
+                      one task) */
     uint32_t pad;
     struct cn_task_priv *priv;
 };
@@ -32,24 +34,29 @@ void cn_klock(void);
 void cn_kunlock(void);
 int cn_kheld(void); /* 1 when the calling thread holds K */
 
-/* A task that will run in mm (borrowed: the caller keeps mm alive until cn_task_set_mm, release_ctx or free).
- * For a thread or vfork child (mm shared) call it from the parent's host thread. K held. */
+/* A task that will run in mm (borrowed: the caller keeps mm alive until cn_task_set_mm, release_ctx
+ * or free). For a thread or vfork child (mm shared) call it from the parent's host thread. K held.
+ */
 int cn_task_new(struct cn_mm *mm, struct cn_task **out);
-/* Frees it, with its context when release_ctx was not called. By its own host thread, or before it ever ran. K held. */
+/* Frees it, with its context when release_ctx was not called. By its own host thread, or before it
+ * ever ran. K held. */
 void cn_task_free(struct cn_task *t);
-/* exec: drops the old context and makes one in mm. By the task's own host thread. K held. 0 or -errno. */
+/* exec: drops the old context and makes one in mm. By the task's own host thread. K held. 0 or
+ * -errno. */
 int cn_task_set_mm(struct cn_task *t, struct cn_mm *mm);
-/* Exit: drops the context; the task can't run any more, its CPU times stay readable. By its own host thread. K held. */
+/* Exit: drops the context; the task can't run any more, its CPU times stay readable. By its own
+ * host thread. K held. */
 void cn_task_release_ctx(struct cn_task *t);
 
-/* Runs the guest until something needs the kernel. Called with K, drops it, returns with K. Returns t->stop.reason:
- * SYSCALL; FAULT: cn_mm_fault refused, stop.signo, code, addr hold the signal to deliver; EXCEPTION; INTERRUPTED (at once
- * while the interrupt flag is set); DIED. -errno: the host refused a mapping or ran out of something; kill the task. */
+/* Runs the guest until something needs the kernel. Called with K, drops it, returns with K. Returns
+ * t->stop.reason: SYSCALL; FAULT: cn_mm_fault refused, stop.signo, code, addr hold the signal to
+ * deliver; EXCEPTION; INTERRUPTED (at once while the interrupt flag is set); DIED. -errno: the host
+ * refused a mapping or ran out of something; kill the task. */
 int cn_task_run(struct cn_task *t);
 
-/* Sleeps until cn_task_wake, cn_task_interrupt or the deadline (CLOCK_MONOTONIC ns; -1 none; a past one polls). Called and
- * returns with K; dropped meanwhile. A wake since the last block counts, so none is lost. CN_WOKEN wins over CN_INTERRUPTED
- * over CN_TIMEOUT. Own host thread. */
+/* Sleeps until cn_task_wake, cn_task_interrupt or the deadline (CLOCK_MONOTONIC ns; -1 none; a past
+ * one polls). Called and returns with K; dropped meanwhile. A wake since the last block counts, so
+ * none is lost. CN_WOKEN wins over CN_INTERRUPTED over CN_TIMEOUT. Own host thread. */
 int cn_task_block(struct cn_task *t, int64_t deadline_ns);
 void cn_task_wake(struct cn_task *t);
 /* Sets the sticky interrupt flag and kicks the task out of the guest or out of cn_task_block. */
@@ -57,22 +64,26 @@ void cn_task_interrupt(struct cn_task *t);
 void cn_task_clear_interrupt(struct cn_task *t);
 int cn_task_interrupted(struct cn_task *t); /* the flag */
 
-/* Extended state in the standard XSAVE layout (see platform.h for its size). Own host thread. get returns the bytes
- * written; set takes the legacy 512 bytes or a full image: -EINVAL for reserved bits in mxcsr or the header. */
+/* Extended state in the standard XSAVE layout (see platform.h for its size). Own host thread. get
+ * returns the bytes written; set takes the legacy 512 bytes or a full image: -EINVAL for reserved
+ * bits in mxcsr or the header. */
 int cn_task_get_xstate(struct cn_task *t, void *buf, uint32_t len);
 int cn_task_set_xstate(struct cn_task *t, const void *buf, uint32_t len);
 /* Puts it back to the processor's initial state (exec). */
 int cn_task_reset_xstate(struct cn_task *t);
-/* The child of fork or clone starts with the parent's. By the parent's host thread before the child first runs. */
+/* The child of fork or clone starts with the parent's. By the parent's host thread before the child
+ * first runs. */
 int cn_task_copy_xstate(struct cn_task *child, struct cn_task *parent);
 
 /* CPU time in ns: user is what guest code used, sys what its host thread used for it. */
 void cn_task_cpu_ns(struct cn_task *t, uint64_t *user, uint64_t *sys);
 
-/* Per-number watch word: turns the native fast path of one call off for all tasks while any bit is set. */
+/* Per-number watch word: turns the native fast path of one call off for all tasks while any bit is
+ * set. */
 int cn_watch_set(uint32_t nr, uint32_t bits, int on);
 
-/* Counters since start, for --profile: stops[reason], calls[nr] that reached Python, fast[nr] answered natively. */
+/* Counters since start, for --profile: stops[reason], calls[nr] that reached Python, fast[nr]
+ * answered natively. */
 struct cn_run_stats {
     uint64_t stops[8];
     uint64_t faults_served;
@@ -81,7 +92,8 @@ struct cn_run_stats {
 };
 const struct cn_run_stats *cn_run_stats(void);
 
-/* A thread started by a pinned thread inherits its one core: helper threads (timers, fd notifier) call this first. */
+/* A thread started by a pinned thread inherits its one core: helper threads (timers, fd notifier)
+ * call this first. */
 void cn_thread_unpin(void);
 /* cdef end */
 

@@ -1,4 +1,5 @@
-/* Extended state: sizes by CPUID leaf 0xD, checks as the kernel's (Intel SDM vol. 1, 13.4 and 13.8.1). */
+/* Extended state: sizes by CPUID leaf 0xD, checks as the kernel's (Intel SDM vol. 1, 13.4
+ * and 13.8.1). */
 #include "xstate.h"
 
 #include <cpuid.h>
@@ -11,7 +12,8 @@
 #define LEGACY 512
 #define HEADER 64
 #define X87_SSE 3UL
-/* Tile data needs a permission (arch_prctl ARCH_REQ_XCOMP_PERM) that stubs never ask for; with it goes the tile configuration. */
+/* Tile data needs a permission (arch_prctl ARCH_REQ_XCOMP_PERM) that stubs never ask for; with it
+ * goes the tile configuration. */
 #define AMX (1UL << 17 | 1UL << 18)
 #define OFF_FCW 0
 #define OFF_MXCSR 24

@@ -58,7 +58,8 @@ __attribute__((noinline)) static int image_fd(void)
     return fd;
 }
 
-/* The child of vfork: shares the sentry's memory until exec, so it makes nothing but system calls. */
+/* The child of vfork: shares the sentry's memory until exec, so it makes nothing but system calls.
+ */
 static void exec_mother(int image, const int fds[3], volatile int *error)
 {
     static char name[] = "cordon-stub";
@@ -120,7 +121,8 @@ out:
     return pid > 0 ? pid : -error;
 }
 
-/* The extent of vvar and vDSO, from this process's own: `below` bytes before the ELF header, `above` from it on. */
+/* The extent of vvar and vDSO, from this process's own: `below` bytes before the ELF header,
+ * `above` from it on. */
 static void vdso_extent(u64 *below, u64 *above)
 {
     u64 lo = 0, hi = 0, elf = getauxval(AT_SYSINFO_EHDR);
@@ -132,7 +134,8 @@ static void vdso_extent(u64 *below, u64 *above)
         return;
     while (fgets(line, sizeof(line), f)) {
         unsigned long start, end;
-        if (sscanf(line, "%lx-%lx", &start, &end) != 2 || (!strstr(line, "[vvar") && !strstr(line, "[vdso]")))
+        if (sscanf(line, "%lx-%lx", &start, &end) != 2 ||
+            (!strstr(line, "[vvar") && !strstr(line, "[vdso]")))
             continue;
         if (!hi)
             lo = start;
@@ -172,7 +175,8 @@ static int send_cmd(struct cn_mother *m, const struct stub_cmd *cmd, int fd)
     return n < 0 ? -errno : 0;
 }
 
-/* Takes one reply off the socket; stubs go into the pool. Returns its op, 0 when there is none now, or -errno. */
+/* Takes one reply off the socket; stubs go into the pool. Returns its op, 0 when there is none now,
+ * or -errno. */
 static int take_reply(struct cn_mother *m, int flags, i64 *value)
 {
     struct stub_reply r;
@@ -250,8 +254,8 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
     m->ctrl_fd = memfd_create("cordon-stub-control", MFD_CLOEXEC);
     if (m->ctrl_fd < 0 || ftruncate(m->ctrl_fd, (off_t)STUB_SLOTS * STUB_CTRL_SIZE) < 0)
         goto fail_errno;
-    m->ctrl = mmap(NULL, (u64)STUB_SLOTS * STUB_CTRL_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                   m->ctrl_fd, 0);
+    m->ctrl = mmap(NULL, (u64)STUB_SLOTS * STUB_CTRL_SIZE, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_NORESERVE, m->ctrl_fd, 0);
     if (m->ctrl == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
         goto fail_errno;
     m->sock = sv[0];

@@ -1,6 +1,6 @@
 /*
- * The sentry's side of the mother stub: starting it, the shared fd table, the pool of ready stubs, their burial.
- * Every function may be called by any thread.
+ * The sentry's side of the mother stub: starting it, the shared fd table, the pool of ready stubs,
+ * their burial. Every function may be called by any thread.
  */
 #ifndef CORDON_MOTHER_H
 #define CORDON_MOTHER_H
@@ -17,8 +17,9 @@ struct cn_stub {
     u32 slot;
 };
 
-/* Starts the mother with memfd as fd 0 of all stubs and keeps `pool` ready stubs. The mother dies with the calling
- * thread. Needs /proc/self/maps to know the extent of the host's vDSO (without it stubs have none). 0 or -errno. */
+/* Starts the mother with memfd as fd 0 of all stubs and keeps `pool` ready stubs. The mother dies
+ * with the calling thread. Needs /proc/self/maps to know the extent of the host's vDSO (without it
+ * stubs have none). 0 or -errno. */
 int cn_mother_start(struct cn_mother **out, int memfd, u32 pool);
 /* Kills the mother and every stub not yet buried, waits for all. */
 void cn_mother_stop(struct cn_mother *m);
@@ -27,7 +28,8 @@ void cn_mother_stop(struct cn_mother *m);
 int cn_mother_take(struct cn_mother *m, struct cn_stub *out);
 /* The stub's control page, writable. */
 struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot);
-/* Kills a stub (any number of threads of one slot, one call each) and waits for it now or at a later call. */
+/* Kills a stub (any number of threads of one slot, one call each) and waits for it now or at a
+ * later call. */
 void cn_mother_bury(struct cn_mother *m, pid_t pid);
 /* Gives a slot back after all stubs that used it were buried. */
 void cn_mother_slot_free(struct cn_mother *m, u32 slot);

@@ -1,9 +1,11 @@
 /*
- * What the freestanding stub image and the sentry agree on: addresses, the control page, the mother's messages.
+ * What the freestanding stub image and the sentry agree on: addresses, the control page, the
+ * mother's messages.
  *
- * The mother is exec'ed once from the image (native/stub/image) and clones every stub. A stub is a process whose whole
- * address space below CN_TASK_SIZE belongs to the guest. Above it lie only the stub's text, its control page
- * (both read-only) and the host's vvar and vDSO. Stubs hold no secrets: the guest may read all of that.
+ * The mother is exec'ed once from the image (native/stub/image) and clones every stub. A stub is a
+ * process whose whole address space below CN_TASK_SIZE belongs to the guest. Above it lie only the
+ * stub's text, its control page (both read-only) and the host's vvar and vDSO. Stubs hold no
+ * secrets: the guest may read all of that.
  */
 #ifndef CORDON_STUB_H
 #define CORDON_STUB_H
@@ -19,18 +21,22 @@
 #define MOTHER_TEXT 0x7fff10010000
 #define MOTHER_TEXT_SIZE 0x4000
 /* Entry points, placed by stub.lds. */
-#define STUB_BATCH (STUB_TEXT + 0x000) /* r12: first op, r13: count; ends with int3, r13 ops left, rax last result */
-#define STUB_CLONE (STUB_TEXT + 0x080) /* clones a thread that parks; ends with int3, rax the new thread's id */
+#define STUB_BATCH \
+    (STUB_TEXT +   \
+     0x000) /* r12: first op, r13: count; ends with int3, r13 ops left, rax last result */
+#define STUB_CLONE \
+    (STUB_TEXT + 0x080) /* clones a thread that parks; ends with int3, rax the new thread's id */
 #define STUB_PARK (STUB_TEXT + 0x100)  /* sets up its death signal and sleeps for ever */
 #define STUB_PARK_END (STUB_TEXT + 0x180)
 
-/* One control page set per address space, a slot of the control file: written by the sentry, read by the stub. */
+/* One control page set per address space, a slot of the control file: written by the sentry, read
+ * by the stub. */
 #define STUB_CTRL 0x7fff20000000
 #define STUB_CTRL_SIZE 8192
 #define STUB_SLOTS 32768
 
-/* Stubs of one address space share memory and the fd table and are otherwise processes of their own, children of the
- * sentry: each dies alone and can be waited for alone. */
+/* Stubs of one address space share memory and the fd table and are otherwise processes of their
+ * own, children of the sentry: each dies alone and can be waited for alone. */
 #define STUB_CLONE_FILES 0x400
 #define STUB_CLONE_VM 0x100
 #define STUB_CLONE_PARENT 0x8000

@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-/* Number of dynamic symbols by the GNU hash table (the vDSO has no section headers one could count on). */
+/* Number of dynamic symbols by the GNU hash table (the vDSO has no section headers one could count
+ * on). */
 static u32 gnu_hash_count(const u32 *hash)
 {
     u32 nbuckets = hash[0], symoffset = hash[1], bloom = hash[2], last = 0;

@@ -4,7 +4,8 @@
 
 #include "../cordon.h"
 
-/* Offset of a dynamic symbol from the start of this process's own vDSO image (the same in every process), or 0. */
+/* Offset of a dynamic symbol from the start of this process's own vDSO image (the same in every
+ * process), or 0. */
 u64 cn_vdso_offset(const char *name);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * Conformance of a platform with native/platform.h. Usage: test_platform PLATFORM [TEST...]; prints "ok NAME" for each.
- * Guest code is assembled into this program and copied into the memory file.
+ * Conformance of a platform with native/platform.h. Usage: test_platform PLATFORM [TEST...]; prints
+ * "ok NAME" for each. Guest code is assembled into this program and copied into the memory file.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,29 +28,29 @@
 #define OFF_CODE 0x1000UL
 #define OFF_DATA 0x100000UL
 
-#define CHECK(cond)                                                                              \
-    do {                                                                                         \
-        if (!(cond)) {                                                                           \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond);     \
-            exit(1);                                                                             \
-        }                                                                                        \
+#define CHECK(cond)                                                                          \
+    do {                                                                                     \
+        if (!(cond)) {                                                                       \
+            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond); \
+            exit(1);                                                                         \
+        }                                                                                    \
     } while (0)
-#define EQ(a, b)                                                                                 \
-    do {                                                                                         \
-        u64 a_ = (u64)(a), b_ = (u64)(b);                                                        \
-        if (a_ != b_) {                                                                          \
-            fprintf(stderr, "%s:%d: %s: %s is %#lx, not %s (%#lx)\n", __FILE__, __LINE__,        \
-                    __func__, #a, a_, #b, b_);                                                   \
-            exit(1);                                                                             \
-        }                                                                                        \
+#define EQ(a, b)                                                                          \
+    do {                                                                                  \
+        u64 a_ = (u64)(a), b_ = (u64)(b);                                                 \
+        if (a_ != b_) {                                                                   \
+            fprintf(stderr, "%s:%d: %s: %s is %#lx, not %s (%#lx)\n", __FILE__, __LINE__, \
+                    __func__, #a, a_, #b, b_);                                            \
+            exit(1);                                                                      \
+        }                                                                                 \
     } while (0)
 
 static u8 *mem; /* the memory file */
 static int memfd;
 
 /* Guest code. */
-#define GUEST(name, code)                                                                        \
-    extern const u8 g_##name[], g_##name##_end[];                                                \
+#define GUEST(name, code)                                                                       \
+    extern const u8 g_##name[], g_##name##_end[];                                               \
     __asm__(".pushsection .rodata\n.globl g_" #name "\ng_" #name ":\n" code "\n.globl g_" #name \
             "_end\ng_" #name "_end:\n.popsection\n")
 
@@ -81,7 +81,8 @@ static struct cn_as *new_as(void)
 
 static void map(struct cn_as *as, u64 addr, u64 len, u32 prot, u64 off)
 {
-    struct cn_hostop op = {.kind = CN_OP_MAP, .prot = prot, .addr = addr, .len = len, .shared = 1, .off = off};
+    struct cn_hostop op = {
+        .kind = CN_OP_MAP, .prot = prot, .addr = addr, .len = len, .shared = 1, .off = off};
     EQ(cn_ops->as_queue(as, &op), 0);
 }
 
@@ -132,7 +133,8 @@ static void test_syscall(void)
         EQ(vm.regs.rdi, DATA);
         vm.regs.rax = 1000 + (u64)i;
     }
-    /* Numbers are the guest's 64 bits, and values that look like restart codes mean nothing to the host. */
+    /* Numbers are the guest's 64 bits, and values that look like restart codes mean nothing to the
+     * host. */
     u64 odd[] = {(u64)-1, 0x40000000UL | 1, (u64)-512, (u64)-514, (u64)-516, 1UL << 63, 219, 15};
     for (unsigned i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
         vm.regs.rax = odd[i];
@@ -152,12 +154,32 @@ static void test_registers(void)
     struct vm vm;
     START(&vm, syscall_loop);
     for (int round = 0; round < 3; round++) {
-        struct cn_regs r = {
-            .r15 = 0x1515151515151515, .r14 = 0x14, .r13 = ~0UL, .r12 = 1UL << 63, .rbp = 0x1234567812345678, .rbx = 3,
-            .r11 = 11, .r10 = 10, .r9 = 9, .r8 = 8, .rax = 1, .rcx = 2, .rdx = 0xdddd, .rsi = 0x5151, .rdi = 0xd1d1,
-            .rip = CODE, .cs = 0x33, .ss = 0x2b, .eflags = round == 1 ? 0xcd7 : 0x202, .rsp = 0xdead0000beef,
-            .fs_base = 0x7f1234567000, .gs_base = round ? 0x12345 : 0,
-        }, want;
+        struct cn_regs r =
+                           {
+                               .r15 = 0x1515151515151515,
+                               .r14 = 0x14,
+                               .r13 = ~0UL,
+                               .r12 = 1UL << 63,
+                               .rbp = 0x1234567812345678,
+                               .rbx = 3,
+                               .r11 = 11,
+                               .r10 = 10,
+                               .r9 = 9,
+                               .r8 = 8,
+                               .rax = 1,
+                               .rcx = 2,
+                               .rdx = 0xdddd,
+                               .rsi = 0x5151,
+                               .rdi = 0xd1d1,
+                               .rip = CODE,
+                               .cs = 0x33,
+                               .ss = 0x2b,
+                               .eflags = round == 1 ? 0xcd7 : 0x202,
+                               .rsp = 0xdead0000beef,
+                               .fs_base = 0x7f1234567000,
+                               .gs_base = round ? 0x12345 : 0,
+                           },
+                       want;
         want = r;
         want.orig_rax = r.rax;
         vm.regs = r;
@@ -207,7 +229,8 @@ static void test_faults(void)
             EQ(vm.stop.access, CN_ACCESS_WRITE);
         }
         EQ(vm.regs.rip, CODE);
-        struct cn_hostop op = {.kind = CN_OP_PROTECT, .prot = PROT_READ | PROT_WRITE, .addr = 0x20000000, .len = 4096};
+        struct cn_hostop op = {
+            .kind = CN_OP_PROTECT, .prot = PROT_READ | PROT_WRITE, .addr = 0x20000000, .len = 4096};
         EQ(cn_ops->as_queue(vm.as, &op), 0);
         EQ(go(&vm), CN_STOP_SYSCALL);
         EQ(*(u64 *)(mem + OFF_DATA + 4096 + 8), rmw ? 1 : 7);
@@ -372,7 +395,8 @@ static void test_xstate(void)
     free(back);
 }
 
-/* Interrupts: from another thread at any moment, each must end a switch that began before or after it. */
+/* Interrupts: from another thread at any moment, each must end a switch that began before or after
+ * it. */
 struct race {
     struct vm *vm;
     _Atomic u32 asked, seen;
@@ -509,9 +533,16 @@ static void test_batch(void)
     /* What must be refused. */
     struct cn_hostop bad[] = {
         {.kind = CN_OP_MAP, .addr = CN_TASK_SIZE, .len = 4096, .prot = PROT_READ, .shared = 1},
-        {.kind = CN_OP_MAP, .addr = CN_TASK_SIZE - 4096, .len = 8192, .prot = PROT_READ, .shared = 1},
+        {.kind = CN_OP_MAP,
+         .addr = CN_TASK_SIZE - 4096,
+         .len = 8192,
+         .prot = PROT_READ,
+         .shared = 1},
         {.kind = CN_OP_UNMAP, .addr = 0x7fff10000000, .len = 4096},
-        {.kind = CN_OP_PROTECT, .addr = 0x7fff20000000, .len = 4096, .prot = PROT_READ | PROT_WRITE},
+        {.kind = CN_OP_PROTECT,
+         .addr = 0x7fff20000000,
+         .len = 4096,
+         .prot = PROT_READ | PROT_WRITE},
         {.kind = CN_OP_UNMAP, .addr = 4096, .len = ~0UL & ~4095UL},
         {.kind = CN_OP_UNMAP, .addr = 4096, .len = 0},
         {.kind = CN_OP_UNMAP, .addr = 4095, .len = 4096},
@@ -524,7 +555,8 @@ static void test_batch(void)
     vm.regs.rip = CODE;
     EQ(go(&vm), CN_STOP_SYSCALL);
     /* A host call that fails is reported, and the address space runs no more. */
-    struct cn_hostop fails = {.kind = CN_OP_MAP, .addr = 0x10000, .len = 4096, .prot = PROT_READ, .fd = 999};
+    struct cn_hostop fails = {
+        .kind = CN_OP_MAP, .addr = 0x10000, .len = 4096, .prot = PROT_READ, .fd = 999};
     EQ(cn_ops->as_queue(vm.as, &fails), 0);
     EQ(cn_ops->ctx_switch(vm.ctx, &vm.regs, &vm.stop), -EBADF);
     EQ(cn_ops->ctx_switch(vm.ctx, &vm.regs, &vm.stop), -EBADF);
@@ -630,9 +662,29 @@ static void *ticker(void *arg)
 
 static void test_hostile_registers(void)
 {
-    static const u64 special[] = {0, 1, CODE, CODE + 1, DATA, CN_TASK_SIZE, 0x7fff10000000, 0x7fff10000027, 0x7fff10000096,
-                                  0x7fff10000100, 0x7fff20000000, 0x7ffffffff000, 0x7fffffffffff, 0x800000000000,
-                                  0xffff800000000000, 0xffffffffff600000, 0xffffffffff600400, ~0UL, 0x33, 0x2b, 0x23, 0x10, 0x100};
+    static const u64 special[] = {0,
+                                  1,
+                                  CODE,
+                                  CODE + 1,
+                                  DATA,
+                                  CN_TASK_SIZE,
+                                  0x7fff10000000,
+                                  0x7fff10000027,
+                                  0x7fff10000096,
+                                  0x7fff10000100,
+                                  0x7fff20000000,
+                                  0x7ffffffff000,
+                                  0x7fffffffffff,
+                                  0x800000000000,
+                                  0xffff800000000000,
+                                  0xffffffffff600000,
+                                  0xffffffffff600400,
+                                  ~0UL,
+                                  0x33,
+                                  0x2b,
+                                  0x23,
+                                  0x10,
+                                  0x100};
     struct vm vm;
     struct race r = {.vm = &vm};
     pthread_t t;
@@ -645,7 +697,9 @@ static void test_hostile_registers(void)
         u64 *words = (u64 *)&vm.regs;
         for (unsigned j = 0; j < sizeof(vm.regs) / 8; j++) {
             u64 v = rnd(&seed);
-            words[j] = v & 1 ? special[v / 2 % (sizeof(special) / sizeof(special[0]))] : v & 2 ? rnd(&seed) : rnd(&seed) & 0xffffff;
+            words[j] = v & 1   ? special[v / 2 % (sizeof(special) / sizeof(special[0]))]
+                       : v & 2 ? rnd(&seed)
+                               : rnd(&seed) & 0xffffff;
         }
         if (cn_ops->ctx_switch(vm.ctx, &vm.regs, &vm.stop) != 0 || vm.stop.reason == CN_STOP_DIED) {
             fprintf(stderr, "hostile registers: seed %lu round %d\n", first, i);
@@ -676,7 +730,8 @@ static void test_host_file(void)
     CHECK(h > 0);
     close(fd);
     START(&vm, load);
-    struct cn_hostop op = {.kind = CN_OP_MAP, .prot = PROT_READ, .addr = 0x20000000, .len = 8192, .fd = h};
+    struct cn_hostop op = {
+        .kind = CN_OP_MAP, .prot = PROT_READ, .addr = 0x20000000, .len = 8192, .fd = h};
     EQ(cn_ops->as_queue(vm.as, &op), 0);
     vm.regs.rdi = 0x20001000;
     EQ(go(&vm), CN_STOP_SYSCALL);
@@ -710,7 +765,8 @@ static void test_vdso(void)
     CHECK(now.tv_sec - ts->tv_sec <= 1 && now.tv_sec >= ts->tv_sec);
     end(&vm);
 
-    START(&vm, vsyscall_time); /* the old page: either a call for the sentry or, where the host has none, a fault */
+    START(&vm, vsyscall_time); /* the old page: either a call for the sentry or, where the host has
+                                  none, a fault */
     EQ(go(&vm) == CN_STOP_SYSCALL || vm.stop.reason == CN_STOP_FAULT, 1);
     if (vm.stop.reason == CN_STOP_SYSCALL)
         EQ(vm.regs.orig_rax, SYS_time);
@@ -783,8 +839,9 @@ static const struct {
     void (*run)(void);
 } tests[] = {
 #define T(name) {#name, test_##name}
-    T(syscall), T(registers), T(faults), T(exceptions), T(32bit), T(xstate), T(interrupt), T(threads), T(recontext),
-    T(batch), T(sync), T(died), T(hostile_registers), T(host_file), T(vdso), T(cpu_time), T(churn),
+    T(syscall),           T(registers), T(faults),    T(exceptions), T(32bit), T(xstate),
+    T(interrupt),         T(threads),   T(recontext), T(batch),      T(sync),  T(died),
+    T(hostile_registers), T(host_file), T(vdso),      T(cpu_time),   T(churn),
 };
 
 int main(int argc, char **argv)

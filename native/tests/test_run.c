@@ -1,6 +1,7 @@
 /*
- * The run loop over a platform (argument 1), with a memory manager of three pages: K, blocking, interrupts, faults, the
- * fast path, placement. Prints "ok NAME"; "bench" as argument 2 compares with a bare PTRACE_SYSEMU loop.
+ * The run loop over a platform (argument 1), with a memory manager of three pages: K, blocking,
+ * interrupts, faults, the fast path, placement. Prints "ok NAME"; "bench" as argument 2 compares
+ * with a bare PTRACE_SYSEMU loop.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,24 +28,25 @@
 #define LAZY 0x20000000UL
 #define NPAGES 64
 
-#define CHECK(cond)                                                                              \
-    do {                                                                                         \
-        if (!(cond)) {                                                                           \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond);     \
-            exit(1);                                                                             \
-        }                                                                                        \
+#define CHECK(cond)                                                                          \
+    do {                                                                                     \
+        if (!(cond)) {                                                                       \
+            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond); \
+            exit(1);                                                                         \
+        }                                                                                    \
     } while (0)
-#define EQ(a, b)                                                                                 \
-    do {                                                                                         \
-        long a_ = (long)(a), b_ = (long)(b);                                                     \
-        if (a_ != b_) {                                                                          \
-            fprintf(stderr, "%s:%d: %s: %s is %ld, not %s (%ld)\n", __FILE__, __LINE__,          \
-                    __func__, #a, a_, #b, b_);                                                   \
-            exit(1);                                                                             \
-        }                                                                                        \
+#define EQ(a, b)                                                                                  \
+    do {                                                                                          \
+        long a_ = (long)(a), b_ = (long)(b);                                                      \
+        if (a_ != b_) {                                                                           \
+            fprintf(stderr, "%s:%d: %s: %s is %ld, not %s (%ld)\n", __FILE__, __LINE__, __func__, \
+                    #a, a_, #b, b_);                                                              \
+            exit(1);                                                                              \
+        }                                                                                         \
     } while (0)
 
-/* A memory manager as small as can be: LAZY is mapped read-only at a read and writable at a write. */
+/* A memory manager as small as can be: LAZY is mapped read-only at a read and writable at a write.
+ */
 struct cn_mm {
     struct cn_as *as;
     int readable, writable, faults;
@@ -54,7 +56,8 @@ int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access);
 
 static void map(struct cn_mm *mm, u64 addr, u32 prot, u64 off)
 {
-    struct cn_hostop op = {.kind = CN_OP_MAP, .prot = prot, .addr = addr, .len = 4096, .shared = 1, .off = off};
+    struct cn_hostop op = {
+        .kind = CN_OP_MAP, .prot = prot, .addr = addr, .len = 4096, .shared = 1, .off = off};
     EQ(cn_ops->as_queue(mm->as, &op), 0);
 }
 
@@ -84,8 +87,8 @@ int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access)
 
 static u8 *mem;
 
-#define GUEST(name, code)                                                                        \
-    extern const u8 g_##name[], g_##name##_end[];                                                \
+#define GUEST(name, code)                                                                       \
+    extern const u8 g_##name[], g_##name##_end[];                                               \
     __asm__(".pushsection .rodata\n.globl g_" #name "\ng_" #name ":\n" code "\n.globl g_" #name \
             "_end\ng_" #name "_end:\n.popsection\n")
 GUEST(loop, "1: syscall; jmp 1b");
@@ -156,9 +159,12 @@ static void test_faults(void)
     EQ(cn_task_run(t), CN_STOP_SYSCALL);
     EQ(mm->faults, 2);
     EQ(mem[0x3000], 5);
-    static const struct { u64 addr; int signo, code, err; } bad[] = {
-        {0x7000, SIGSEGV, SEGV_MAPERR, 4}, {LAZY + 0x1000, SIGBUS, BUS_ADRERR, 4},
-        {CN_TASK_SIZE + 4096, SIGSEGV, SEGV_MAPERR, 4}};
+    static const struct {
+        u64 addr;
+        int signo, code, err;
+    } bad[] = {{0x7000, SIGSEGV, SEGV_MAPERR, 4},
+               {LAZY + 0x1000, SIGBUS, BUS_ADRERR, 4},
+               {CN_TASK_SIZE + 4096, SIGSEGV, SEGV_MAPERR, 4}};
     for (int i = 0; i < 3; i++) {
         t->regs.rip = CODE;
         t->regs.rdi = bad[i].addr;
@@ -270,7 +276,8 @@ static void test_ping_pong(void)
         CHECK(!pthread_create(&th[i], NULL, ping, (void *)i));
     for (int i = 0; i < 2; i++)
         pthread_join(th[i], NULL);
-    printf("   ping-pong through cn_task_block: %.2f us a turn\n", (double)(now() - t0) / 40000 / 1000);
+    printf("   ping-pong through cn_task_block: %.2f us a turn\n",
+           (double)(now() - t0) / 40000 / 1000);
     alarm(0);
     cn_klock();
     for (int i = 0; i < 2; i++) {
@@ -367,8 +374,8 @@ static void test_two_cores(void)
     cn_kunlock();
     for (int i = 0; i < 2; i++)
         pthread_join(th[i], NULL);
-    printf("   two computing guests in 400 ms on %d cores: %lu + %lu ms\n", CPU_COUNT(&cores), user[0] / 1000000,
-           user[1] / 1000000);
+    printf("   two computing guests in 400 ms on %d cores: %lu + %lu ms\n", CPU_COUNT(&cores),
+           user[0] / 1000000, user[1] / 1000000);
     CHECK(user[0] > 50000000 && user[1] > 50000000); /* none starves; the machine may be busy */
     cn_klock();
     for (int i = 0; i < 2; i++) {

@@ -1,4 +1,5 @@
-/* The parts of the stub that run without a stack, in memory the guest shares: they read registers and read-only pages only. */
+/* The parts of the stub that run without a stack, in memory the guest shares: they read registers
+ * and read-only pages only. */
 #include <asm/unistd_64.h>
 #include "../stub.h"
 

@@ -1,8 +1,9 @@
 /*
- * The mother stub: a freestanding program that clones stubs on the sentry's command and holds the fd table they share.
+ * The mother stub: a freestanding program that clones stubs on the sentry's command and holds the
+ * fd table they share.
  *
- * It runs before and beside the guest, never with guest memory mapped: a stub leaves this code (stub_leave) before the
- * sentry maps anything of a guest into it.
+ * It runs before and beside the guest, never with guest memory mapped: a stub leaves this code
+ * (stub_leave) before the sentry maps anything of a guest into it.
  */
 #include <asm/unistd_64.h>
 #include <linux/audit.h>
@@ -81,30 +82,58 @@ __attribute__((noreturn)) static void die(void)
 #define TRAP RET(SECCOMP_RET_TRAP)
 
 /*
- * One filter for mother and stubs (stubs inherit it, so making one costs nothing here); it goes by where the call is made.
- * The mother's text is not mapped in stubs, and they can map nothing there.
+ * One filter for mother and stubs (stubs inherit it, so making one costs nothing here); it goes by
+ * where the call is made. The mother's text is not mapped in stubs, and they can map nothing there.
  *
- * All else traps. RET_TRAP rather than a kill: under ptrace only a guest's vsyscall gets here (SYSEMU sees other calls
- * first) and is answered by the sentry; systrap lives on it.
+ * All else traps. RET_TRAP rather than a kill: under ptrace only a guest's vsyscall gets here
+ * (SYSEMU sees other calls first) and is answered by the sentry; systrap lives on it.
  */
 static const struct sock_filter filter[] = {
-    LOAD(FIELD(arch)), UNLESS_EQ(AUDIT_ARCH_X86_64, 2),
-    LOAD(FIELD(instruction_pointer) + 4), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0), TRAP,
+    LOAD(FIELD(arch)),
+    UNLESS_EQ(AUDIT_ARCH_X86_64, 2),
+    LOAD(FIELD(instruction_pointer) + 4),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0),
+    TRAP,
     LOAD(FIELD(instruction_pointer)),
-    UNLESS_AT_LEAST(STUB_TEXT, 28), UNLESS_LESS(STUB_TEXT + STUB_TEXT_SIZE, 27),
+    UNLESS_AT_LEAST(STUB_TEXT, 28),
+    UNLESS_LESS(STUB_TEXT + STUB_TEXT_SIZE, 27),
 
     /* The stub's text: mappings in the guest's space, threads of its own kind, sleep, death. */
     LOAD(FIELD(nr)),
-    UNLESS_EQ(__NR_mmap, 4), LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW), TRAP,
-    UNLESS_EQ(__NR_mprotect, 4), LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW), TRAP,
-    UNLESS_EQ(__NR_clone, 4), LOAD(ARG_LO(0)), ALLOW(STUB_THREAD_FLAGS), TRAP,
-    ALLOW(__NR_munmap), ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_pause), ALLOW(__NR_exit_group), TRAP,
+    UNLESS_EQ(__NR_mmap, 4),
+    LOAD(ARG_HI(0)),
+    UNLESS_LESS(CN_TASK_SIZE >> 32, 1),
+    RET(SECCOMP_RET_ALLOW),
+    TRAP,
+    UNLESS_EQ(__NR_mprotect, 4),
+    LOAD(ARG_HI(0)),
+    UNLESS_LESS(CN_TASK_SIZE >> 32, 1),
+    RET(SECCOMP_RET_ALLOW),
+    TRAP,
+    UNLESS_EQ(__NR_clone, 4),
+    LOAD(ARG_LO(0)),
+    ALLOW(STUB_THREAD_FLAGS),
+    TRAP,
+    ALLOW(__NR_munmap),
+    ALLOW(__NR_prctl),
+    ALLOW(__NR_getppid),
+    ALLOW(__NR_pause),
+    ALLOW(__NR_exit_group),
+    TRAP,
 
     /* The mother's. */
-    UNLESS_AT_LEAST(MOTHER_TEXT, 18), UNLESS_LESS(MOTHER_TEXT + MOTHER_TEXT_SIZE, 17),
+    UNLESS_AT_LEAST(MOTHER_TEXT, 18),
+    UNLESS_LESS(MOTHER_TEXT + MOTHER_TEXT_SIZE, 17),
     LOAD(FIELD(nr)),
-    ALLOW(__NR_recvmsg), ALLOW(__NR_sendmsg), ALLOW(__NR_clone), ALLOW(__NR_close), ALLOW(__NR_mmap),
-    ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_exit_group), TRAP,
+    ALLOW(__NR_recvmsg),
+    ALLOW(__NR_sendmsg),
+    ALLOW(__NR_clone),
+    ALLOW(__NR_close),
+    ALLOW(__NR_mmap),
+    ALLOW(__NR_prctl),
+    ALLOW(__NR_getppid),
+    ALLOW(__NR_exit_group),
+    TRAP,
 };
 
 static i64 install_filter(void)
@@ -113,7 +142,8 @@ static i64 install_filter(void)
     return sys3(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
-/* Receives one command; *fd is the fd that came with it or -1. EOF or an error means that the sentry is gone. */
+/* Receives one command; *fd is the fd that came with it or -1. EOF or an error means that the
+ * sentry is gone. */
 static void receive(struct stub_cmd *cmd, i32 *fd)
 {
     struct fd_cmsg c = {0};
@@ -145,8 +175,8 @@ __attribute__((noreturn)) static void become_stub(u32 slot, u64 top)
     u64 off = (u64)slot * STUB_CTRL_SIZE;
 
     sys3(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0);
-    if (sys6(__NR_mmap, STUB_CTRL, STUB_CTRL_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, STUB_FD_CTRL, off) !=
-        (i64)STUB_CTRL)
+    if (sys6(__NR_mmap, STUB_CTRL, STUB_CTRL_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, STUB_FD_CTRL,
+             off) != (i64)STUB_CTRL)
         die();
     stub_leave(top, HOST_TASK_SIZE);
 }
@@ -164,7 +194,8 @@ static u64 find_vdso(const u64 *stack)
     return 0;
 }
 
-/* Drops everything that was inherited, seals. Returns the address of the host's vDSO (0: not kept) or -errno. */
+/* Drops everything that was inherited, seals. Returns the address of the host's vDSO (0: not kept)
+ * or -errno. */
 static i64 settle(const struct stub_cmd *init, const u64 *stack, u64 *top)
 {
     struct __user_cap_header_struct caps = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -172,7 +203,8 @@ static i64 settle(const struct stub_cmd *init, const u64 *stack, u64 *top)
     u64 vdso = find_vdso(stack), end = MOTHER_TEXT + MOTHER_TEXT_SIZE;
     i64 rc;
 
-    /* The stack lies at the very top (no address randomisation), the vDSO between the text and it. */
+    /* The stack lies at the very top (no address randomisation), the vDSO between the text and it.
+     */
     if (!vdso || !init->above || vdso < STUB_CTRL + STUB_CTRL_SIZE + init->below ||
         vdso + init->above > (u64)stack - 0x10000)
         vdso = 0;
@@ -184,6 +216,7 @@ static i64 settle(const struct stub_cmd *init, const u64 *stack, u64 *top)
     /* Without capabilities of their own, stubs can be traced by a sentry that has none either. */
     if ((rc = sys3(__NR_capset, &caps, none, 0)) < 0)
         return rc;
+    sys3(__NR_prctl, PR_SET_NAME, "cordon-stub", 0);
     if ((rc = sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)) < 0)
         return rc;
     if ((rc = install_filter()) < 0)

@@ -1,4 +1,4 @@
-/* Like Linux's own: which kernel version this vDSO belongs to. glibc takes it for the kernel's version. */
+/* Like Linux's own: which kernel version this vDSO belongs to. */
     .section .note.cordon, "a", @note
     .balign 4
     .long 6, 4, 0

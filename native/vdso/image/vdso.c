@@ -1,8 +1,10 @@
 /*
- * The guest's vDSO, see vdso(7) and ../vdso.h. It runs in the guest, position-independent, without relocations.
+ * The guest's vDSO, see vdso(7) and ../vdso.h. It runs in the guest, position-independent, without
+ * relocations.
  *
- * The host's functions read the host's clock page: right from the first call. What they can't answer (CPU-time clocks, a
- * clock source unfit for user space) they ask by a system call, which the sentry answers like any other.
+ * The host's functions read the host's clock page: right from the first call. What they can't
+ * answer (CPU-time clocks, a clock source unfit for user space) they ask by a system call, which
+ * the sentry answers like any other.
  */
 #include <asm/unistd_64.h>
 
@@ -11,13 +13,16 @@
 struct timespec64;
 struct timeval64;
 
-__attribute__((section(".vdsodata"), visibility("hidden"))) const volatile struct vdso_data vdso_data = {
-    .magic = VDSO_MAGIC};
+__attribute__((section(".vdsodata"), visibility("hidden")))
+const volatile struct vdso_data vdso_data = {.magic = VDSO_MAGIC};
 
 static inline long syscall3(long nr, long a, long b, long c)
 {
     long ret;
-    __asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c)
+                     : "rcx", "r11", "memory");
     return ret;
 }
 
