@@ -1,1 +1,1 @@
-"""Ways of running guest code: the contract (platform.py), what runs here (detect.py), and one module a platform."""
+"""Ways of running guest code: the contract (platform.py), what works here (detect.py), the platforms."""

@@ -52,7 +52,10 @@ def report() -> dict[str, str | None]:
 
 
 def choose(name: str = AUTO) -> str:
-    """The platform to use for `name`: itself if it works here, for "auto" the first one that does. PlatformError otherwise."""
+    """The platform to use for `name`: itself if it works here, for "auto" the first that does.
+
+    PlatformError when there is none.
+    """
     if name != AUTO:
         why = probe(name)
         if why is not None:

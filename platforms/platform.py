@@ -45,17 +45,17 @@ class Platform:
     summary: str = ""
     #: First address guest mappings can't reach.
     task_size: int = 0x7FFF_0000_0000
-    #: A guest thread and its host thread do best on one core, and the host threads are pinned (native/run/place.h).
+    #: Guest thread and host thread do best on one core, and the host thread is pinned (native/run/place.h).
     shares_core: bool = False
-    #: Faults say whether they were reads or writes; without it writes to pages not yet readable cost a second fault.
+    #: Faults say whether they were reads or writes; without it some writes cost a second fault.
     exact_access: bool = False
     #: Guest code may run at the same time as the sentry works for it.
     parallel: bool = False
 
     def probe(self) -> str | None:
-        """Runs a guest of one system call on it, in this process. None when it works, else one sentence that says why not.
+        """Runs a guest of one system call on it. None when it works, else one sentence that says why not.
 
-        Call it in a child process that runs no platform: see `detect`.
+        In this process, which must run no platform: `detect.probe` does it in a child.
         """
         why = ffi.new("char[]", WHY_LEN)
         if lib.cn_platform_probe(self.name.encode(), why, WHY_LEN) == 0:

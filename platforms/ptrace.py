@@ -6,7 +6,7 @@ from platforms.platform import Platform
 
 
 class Ptrace(Platform):
-    """See native/ptrace: one stub process for each guest thread; those of one address space share their memory.
+    """See native/ptrace: a stub process for each guest thread; those of one address space share memory.
 
     A system call costs two context switches and four host calls: about 3.5 us on one core.
     """
