@@ -75,7 +75,6 @@ def write_stub(cdefs: str, path: Path) -> None:
         "",
         "class FFI:",
         "    NULL: CData",
-        "    CData: type[CData]",
         "    def new(self, cdecl: str, init: Any = ...) -> CData: ...",
         "    def cast(self, cdecl: str, value: Any) -> CData: ...",
         "    def buffer(self, cdata: CData, size: int = ...) -> Any: ...",

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define NAME_LIMIT 255
@@ -89,10 +90,12 @@ int cn_gf_name(const uint8_t *name, uint32_t len)
 
 int cn_gf_allowed(const struct cn_gf_policy *policy, const struct cn_gf_node *node, int search)
 {
+    if (!policy->public_only)
+        return 0;
     for (u32 i = 0; i < policy->n && i < CN_GF_MAX_POLICY; i++)
         if (policy->mnt[i] == node->mnt)
-            return node->mode & (search ? S_IXOTH : S_IROTH) ? 0 : -EACCES;
-    return 0;
+            return 0;
+    return node->mode & (search ? S_IXOTH : S_IROTH) ? 0 : -EACCES;
 }
 
 static int open_beneath(int dirfd, const char *name)
@@ -164,6 +167,36 @@ int cn_gf_reopen(int fd, int flags)
     snprintf(name, sizeof name, "%d", fd);
     int r = openat(AT_FDCWD, name, flags | O_CLOEXEC | O_NOCTTY);
     return r < 0 ? -errno : r;
+}
+
+int cn_gf_rename(int olddir, const char *oldname, int newdir, const char *newname, uint32_t flags)
+{
+    return syscall(SYS_renameat2, olddir, oldname, newdir, newname, flags) ? -errno : 0;
+}
+
+int cn_gf_utimes(int fd, int64_t asec, int64_t ansec, int64_t msec, int64_t mnsec)
+{
+    struct timespec t[2] = { { .tv_sec = asec, .tv_nsec = ansec }, { .tv_sec = msec, .tv_nsec = mnsec } };
+    char name[16];
+    snprintf(name, sizeof name, "%d", fd);
+    return utimensat(AT_FDCWD, name, t, 0) ? -errno : 0;
+}
+
+int cn_gf_statfs(int fd, uint64_t *out)
+{
+    struct statfs s;
+    if (fstatfs(fd, &s))
+        return -errno;
+    out[0] = (u64)s.f_type;
+    out[1] = (u64)s.f_bsize;
+    out[2] = s.f_blocks;
+    out[3] = s.f_bfree;
+    out[4] = s.f_bavail;
+    out[5] = s.f_files;
+    out[6] = s.f_ffree;
+    memcpy(&out[7], &s.f_fsid, 8);
+    out[8] = (u64)s.f_namelen;
+    return 0;
 }
 
 struct entry {

@@ -15,10 +15,10 @@ enum {
     CN_GF_MAX_POLICY = 64
 };
 
-/* Mounts (by host mount id) in which only what everybody may read is served, whatever the gofer's own power. */
+/* public_only: only what everybody may read is served, whatever the gofer's own power, but for these mounts (host mount ids). */
 struct cn_gf_policy {
+    uint32_t public_only;
     uint32_t n;
-    uint32_t pad;
     uint64_t mnt[64];
 };
 
@@ -43,6 +43,12 @@ int cn_gf_allowed(const struct cn_gf_policy *policy, const struct cn_gf_node *no
 /* A new description of the regular file or directory behind an O_PATH descriptor; the process's cwd must be its own
  * /proc/self/fd. Returns the descriptor or -errno. */
 int cn_gf_reopen(int fd, int flags);
+/* renameat2(2). Names are single components, NUL-terminated. */
+int cn_gf_rename(int olddir, const char *oldname, int newdir, const char *newname, uint32_t flags);
+/* utimensat(2) of what is behind an O_PATH descriptor; nsec may be UTIME_NOW or UTIME_OMIT. cwd as for cn_gf_reopen. */
+int cn_gf_utimes(int fd, int64_t asec, int64_t ansec, int64_t msec, int64_t mnsec);
+/* statfs(2) of a descriptor: type bsize blocks bfree bavail files ffree fsid namelen. */
+int cn_gf_statfs(int fd, uint64_t *out);
 /* Entries of an open directory from `offset` (0 or one it gave), encoded to at most cap bytes of out. Plain: as Rreaddir
  * (qid offset type name). attrs: attr[153] offset[8] type[1] name[s] for each, without "." and ".."; an attr of valid 0 was
  * not to be had. Returns the bytes, 0 at the end, or -errno (-EINVAL: cap too small for the next entry). */

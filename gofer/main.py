@@ -1,0 +1,175 @@
+"""The gofer process: reads its spec, confines itself, serves until the sentry has gone.
+
+    python -I -m gofer.main FD        the spec is read from the inherited descriptor FD (gofer/spec.py)
+    run(spec)                         the same in a fork of a process that has imported this already
+
+In order: namespaces (a user namespace, too, without CAP_SYS_ADMIN), a child as init of the pid namespace, the exported trees as the only root, no
+capability but what serving them needs, seccomp filter. Exits 0 when all connections are closed, 1 with one sentence when it can't start.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from typing import Final, NoReturn
+
+from gofer import view
+from gofer.extension import ExtendedConnection
+from gofer.filter import PROGRAMS
+from gofer.spec import GoferError, GoferSpec, parse
+from native._core import ffi, lib
+
+# capability.h
+CAP_CHOWN: Final = 0
+CAP_DAC_OVERRIDE: Final = 1
+CAP_DAC_READ_SEARCH: Final = 2
+CAP_FOWNER: Final = 3
+CAP_FSETID: Final = 4
+CAP_SYS_ADMIN: Final = 21
+CAP_SETFCAP: Final = 31
+CAPS_RO: Final = 1 << CAP_DAC_READ_SEARCH
+CAPS_RW: Final = CAPS_RO | 1 << CAP_CHOWN | 1 << CAP_DAC_OVERRIDE | 1 << CAP_FOWNER | 1 << CAP_FSETID | 1 << CAP_SETFCAP
+
+
+def need(r: int, what: str) -> int:
+    if r < 0:
+        raise GoferError(f"gofer: cannot {what}: {os.strerror(-r)}")
+    return r
+
+
+def has_admin() -> bool:
+    """CAP_SYS_ADMIN in the effective set?"""
+    with open("/proc/self/status", "rb") as f:
+        for line in f:
+            if line.startswith(b"CapEff:"):
+                return bool(int(line[7:], 16) >> CAP_SYS_ADMIN & 1)
+    return False
+
+
+def tell(spec: GoferSpec, line: str) -> None:
+    """One line to whoever waits for the start."""
+    if spec.ready >= 0:
+        try:
+            os.write(spec.ready, line.encode("utf-8", "surrogateescape") + b"\n")
+            os.close(spec.ready)
+        except OSError:
+            pass
+        spec.ready = -1
+
+
+def log(spec: GoferSpec, line: str) -> None:
+    try:
+        os.write(spec.log if spec.log >= 0 else 2, line.encode("utf-8", "surrogateescape") + b"\n")
+    except OSError:
+        pass
+
+
+def raise_fd_limit() -> None:
+    """Each fid holds a descriptor."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def enter(spec: GoferSpec) -> bool:
+    """New namespaces. True: as root, with real capabilities."""
+    admin = has_admin()
+    what = lib.CN_NS_MOUNT | lib.CN_NS_PID | lib.CN_NS_NET | lib.CN_NS_IPC | lib.CN_NS_UTS
+    if not admin:
+        what |= lib.CN_NS_USER
+    uid = spec.uid if spec.uid >= 0 else os.geteuid()
+    gid = spec.gid if spec.gid >= 0 else os.getegid()
+    need(lib.cn_ns_enter(what, uid, gid), "make its namespaces")
+    return admin
+
+
+def confine(spec: GoferSpec, privileged: bool) -> list[ExtendedConnection]:
+    """Everything between the new namespaces and the first message."""
+    magic = need(lib.cn_tree_clone(view.AT_FDCWD, b"/proc/self/fd", 0), "reach its descriptors")
+    roots = view.build(spec.exports, privileged)
+    os.fchdir(magic)
+    os.close(magic)
+    os.umask(0)
+    readonly = all(e.readonly for e in spec.exports)
+    keep = CAPS_RO if readonly else CAPS_RW
+    need(lib.cn_caps_bound(0), "drop capabilities")
+    need(lib.cn_caps_keep(keep), "drop capabilities")
+    connections = [
+        ExtendedConnection(e.fd, root.fd, e.readonly, root.policy) for e, root in zip(spec.exports, roots, strict=True)
+    ]
+    program = PROGRAMS["ro" if readonly else "rw"]
+    need(lib.cn_seccomp_report(b"gofer", spec.log if spec.log >= 0 else 2), "prepare its seccomp filter")
+    need(lib.cn_seccomp_install(program, len(program)), "install its seccomp filter")
+    return connections
+
+
+def serve(connections: list[ExtendedConnection]) -> None:
+    """Answers until every connection is closed."""
+    while connections:
+        which = 0
+        if len(connections) > 1:
+            which = int(lib.cn_p9_wait(ffi.new("int[]", [c.sock for c in connections]), len(connections)))
+            if which < 0:
+                continue
+        c = connections[which]
+        if not c.serve_ready():
+            c.close()
+            del connections[which]
+
+
+def end_like(status: int) -> NoReturn:
+    """Exits with the status of a child that waitpid reported."""
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
+def run(spec: GoferSpec) -> NoReturn:
+    """Serves the spec; the process ends here."""
+    code = 1
+    try:
+        parent = os.getppid()
+        need(lib.cn_die_with_parent(parent), "tie itself to its starter")
+        raise_fd_limit()
+        privileged = enter(spec)
+        me = os.getpid()
+        child = os.fork()
+        if child:
+            for e in spec.exports:
+                os.close(e.fd)
+            if spec.ready >= 0:
+                os.close(spec.ready)
+            end_like(os.waitpid(child, 0)[1])
+        # In the new pid namespace the parent's number can't be seen (0), so a parent that died before this line is missed only if it
+        # died within the fork; the sockets' end ends the gofer then.
+        need(lib.cn_die_with_parent(0), f"tie itself to process {me}")
+        connections = confine(spec, privileged)
+        tell(spec, "ok")
+        serve(connections)
+        code = 0
+    except GoferError as e:
+        log(spec, str(e))
+        tell(spec, f"error: {e}")
+    except OSError as e:
+        log(spec, f"gofer: cannot start: {e}")
+        tell(spec, f"error: gofer: cannot start: {e}")
+    os._exit(code)
+
+
+def read_spec(fd: int) -> GoferSpec:
+    with os.fdopen(fd, "rb") as f:
+        return parse(f.read())
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 2 or not argv[1].isdigit():
+        print("usage: python -I -m gofer.main FD   (started by cordon)", file=sys.stderr)
+        return 2
+    try:
+        spec = read_spec(int(argv[1]))
+    except (GoferError, OSError) as e:
+        print(e, file=sys.stderr)
+        return 1
+    run(spec)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
