@@ -13,16 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../mm/mm.h"
 #include "fast.h"
 #include "klock.h"
 #include "place.h"
 #include "stats.h"
 #include "xstate.h"
-
-/* The memory manager's side (native/mm). cn_mm_fault: 0 go on, -EFAULT no mapping, -EACCES
- * forbidden, -ENXIO beyond the end of the object, anything else kills the task. */
-__attribute__((weak)) struct cn_as *cn_mm_as(struct cn_mm *mm);
-__attribute__((weak)) int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access);
 
 /* Bits of the task's word, its only state shared with other threads. */
 enum { WAKE = 1, INTERRUPT = 2, SLEEPING = 4 };

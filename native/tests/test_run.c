@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../mm/mm.h"
 #include "../run/place.h"
 #include "../run/run.h"
 
@@ -51,8 +52,6 @@ struct cn_mm {
     struct cn_as *as;
     int readable, writable, faults;
 };
-struct cn_as *cn_mm_as(struct cn_mm *mm);
-int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access);
 
 static void map(struct cn_mm *mm, u64 addr, u32 prot, u64 off)
 {
