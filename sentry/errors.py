@@ -33,6 +33,10 @@ class Restart(Exception):
         self.kind: int = kind
 
 
+# A handler returns this when it set the registers itself (rt_sigreturn, execve).
+NO_RESULT: Final = -(1 << 62)
+
+
 class SandboxError(Exception):
     """The sandbox cannot start or go on; the text is the one sentence that the caller sees.
 

@@ -41,7 +41,7 @@ MODULES: dict[str, Module] = {
         skip=r"MAP_HUGE_.*|MFD_HUGE_.*|MAP_ANON",
     ),
     "signal": Module(
-        "asm/signal.h asm-generic/siginfo.h asm/sigcontext.h asm/ucontext.h sys/signalfd.h",
+        "asm/signal.h linux/signal.h asm-generic/siginfo.h asm/sigcontext.h asm/ucontext.h sys/signalfd.h",
         r"(SIG_?[A-Z0-9]+|SA_[A-Z_]+|SI_[A-Z]+|SIGEV_[A-Z_]+|SS_[A-Z]+|CLD_[A-Z]+|SEGV_[A-Z]+|BUS_[A-Z_]+|FPE_[A-Z]+|ILL_[A-Z]+|"
         r"TRAP_[A-Z]+|POLL_[A-Z]+|MINSIGSTKSZ|SIGSTKSZ|FP_XSTATE_MAGIC[12]|FP_XSTATE_MAGIC2_SIZE|UC_[A-Z0-9_]+|SYS_SECCOMP)", enums="SFD_CLOEXEC SFD_NONBLOCK SIGRTMAX",
     ),

@@ -12,11 +12,20 @@ if TYPE_CHECKING:
 class Session:
     """Process groups that share a controlling terminal."""
 
-    def __init__(self, sid: int, leader: ThreadGroup) -> None:
+    def __init__(self, sid: int, leader: ThreadGroup | None) -> None:
         self.sid: int = sid
         self.leader: ThreadGroup | None = leader  # None once it exited
         self.groups: list[ProcessGroup] = []
         self.tty: TTY | None = None  # controlling terminal; its `session` and `foreground` point back
+
+    def foreground(self) -> ProcessGroup | None:
+        """The job that may read from the controlling terminal."""
+        return self.tty.foreground if self.tty is not None else None
+
+    def lost_foreground(self) -> None:
+        """The foreground job is gone."""
+        if self.tty is not None:
+            self.tty.foreground = None
 
 
 class ProcessGroup:
@@ -27,6 +36,24 @@ class ProcessGroup:
         self.session: Session = session
         self.members: list[ThreadGroup] = []
         session.groups.append(self)
+
+    def add(self, tg: ThreadGroup) -> None:
+        self.members.append(tg)
+        tg.pgrp = self
+
+    def remove(self, tg: ThreadGroup) -> None:
+        """The last member takes the group with it, the last group its session."""
+        self.members.remove(tg)
+        if self.members:
+            return
+        session = self.session
+        session.groups.remove(self)
+        kernel = tg.kernel
+        kernel.pgroups.pop(self.pgid, None)
+        if self is session.foreground():
+            session.lost_foreground()
+        if not session.groups:
+            kernel.sessions.pop(session.sid, None)
 
     def orphaned(self) -> bool:
         """No living member has a parent in another group of the same session (POSIX): nobody can continue it."""

@@ -1,10 +1,12 @@
-"""Signals: queues, sending, choosing the next one, default actions, stops (signal(7)). Frames are in sigframe.py."""
+"""Signals: what they carry, queues, sending (signal(7)). Taking them: deliver.py; frames: sigframe.py; stops: stop.py."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, Final
 
+from sentry.abi import poll as P
+from sentry.abi import resource as R
 from sentry.abi import signal as SIG
 
 if TYPE_CHECKING:
@@ -23,6 +25,32 @@ def bit(sig: int) -> int:
     return 1 << (sig - 1)
 
 
+def bits(*sigs: int) -> int:
+    """A set of signals."""
+    s = 0
+    for sig in sigs:
+        s |= 1 << (sig - 1)
+    return s
+
+
+ALL: Final = (1 << NSIG) - 1
+UNBLOCKABLE: Final = bits(SIG.SIGKILL, SIG.SIGSTOP)
+STOPS: Final = bits(SIG.SIGSTOP, SIG.SIGTSTP, SIG.SIGTTIN, SIG.SIGTTOU)
+IGNORED: Final = bits(SIG.SIGCONT, SIG.SIGCHLD, SIG.SIGWINCH, SIG.SIGURG)  # default action: nothing
+SYNCHRONOUS: Final = bits(SIG.SIGSEGV, SIG.SIGBUS, SIG.SIGILL, SIG.SIGTRAP, SIG.SIGFPE, SIG.SIGSYS)
+COREDUMPS: Final = SYNCHRONOUS | bits(SIG.SIGQUIT, SIG.SIGABRT, SIG.SIGXCPU, SIG.SIGXFSZ)
+STANDARD: Final = (1 << (SIG.SIGRTMIN - 1)) - 1  # one of each is queued at most
+
+HEAD: Final = struct.Struct("<iiii")
+KILL: Final = struct.Struct("<iI")
+TIMER: Final = struct.Struct("<iiQ")
+RT: Final = struct.Struct("<iIQ")
+CHLD: Final = struct.Struct("<iIiiqq")
+FAULT: Final = struct.Struct("<Q")
+POLL: Final = struct.Struct("<qi")
+SYS: Final = struct.Struct("<QiI")
+
+
 class SigInfo:
     """What a signal carries (siginfo_t, sigaction(2)). The fields in use depend on signo and code."""
 
@@ -38,11 +66,46 @@ class SigInfo:
         self.addr: int = 0  # faults; call address (SIGSYS); band (SIGIO)
         self.fd: int = 0  # SIGIO; syscall number (SIGSYS)
         self.arch: int = 0  # SIGSYS
-        self.raw: bytes | None = None  # given by rt_sigqueueinfo(2): the payload after si_code, as it came
+        self.raw: bytes | None = None  # given by rt_sigqueueinfo(2): all 128 bytes as they came
+        self.trapno: int = 0  # x86 trap number and error code, for the sigcontext
+        self.err: int = 0
+        self.charged: int = -1  # uid whose RLIMIT_SIGPENDING it counts against while queued; -1: none
 
     def pack(self) -> bytes:
         """The 128 bytes a guest sees."""
-        raise NotImplementedError
+        head = HEAD.pack(self.signo, self.errno, self.code, 0)
+        if self.raw is not None:
+            return head[:12] + self.raw[12:]
+        code = self.code
+        sig = self.signo
+        value = self.value & 0xFFFFFFFFFFFFFFFF
+        if code == SIG.SI_TIMER:
+            body = TIMER.pack(self.pid, self.uid, value)
+        elif code == SIG.SI_SIGIO or (sig == SIG.SIGPOLL and 0 < code < SIG.SI_KERNEL):
+            body = POLL.pack(self.addr, self.fd)
+        elif code < 0 and code != SIG.SI_TKILL:
+            body = RT.pack(self.pid, self.uid, value)
+        elif not 0 < code < SIG.SI_KERNEL:
+            body = KILL.pack(self.pid, self.uid)
+        elif sig == SIG.SIGCHLD:
+            body = CHLD.pack(self.pid, self.uid, self.value, 0, self.utime, self.stime)
+        elif sig == SIG.SIGSYS:
+            body = SYS.pack(self.addr, self.fd, self.arch)
+        elif 1 << (sig - 1) & SYNCHRONOUS:
+            body = FAULT.pack(self.addr)
+        else:
+            body = KILL.pack(self.pid, self.uid)
+        return (head + body).ljust(SIGINFO_SIZE, b"\0")
+
+
+def from_guest(data: bytes, signo: int) -> SigInfo:
+    """The siginfo that rt_sigqueueinfo(2) was given: passed on as it is, but for the number."""
+    _, errno, code, _ = HEAD.unpack_from(data, 0)
+    info = SigInfo(signo, code)
+    info.errno = errno
+    info.pid, info.uid, info.value = RT.unpack_from(data, 16)
+    info.raw = data
+    return info
 
 
 class Pending:
@@ -51,6 +114,13 @@ class Pending:
     def __init__(self) -> None:
         self.set: int = 0
         self.queue: list[SigInfo] = []
+
+    def count(self, sig: int) -> int:
+        n = 0
+        for info in self.queue:
+            if info.signo == sig:
+                n += 1
+        return n
 
 
 class Action:
@@ -62,6 +132,20 @@ class Action:
         self.restorer: int = 0
         self.mask: int = 0
 
+    def copy(self) -> Action:
+        a = Action()
+        a.handler = self.handler
+        a.flags = self.flags
+        a.restorer = self.restorer
+        a.mask = self.mask
+        return a
+
+    def reset(self) -> None:
+        self.handler = SIG_DFL
+        self.flags = 0
+        self.restorer = 0
+        self.mask = 0
+
 
 class Actions:
     """The actions of a process, index n for signal n; shared by CLONE_SIGHAND."""
@@ -69,6 +153,11 @@ class Actions:
     def __init__(self) -> None:
         self.table: list[Action] = [Action() for _ in range(NSIG + 1)]
         self.users: int = 1
+
+    def copy(self) -> Actions:
+        new = Actions()
+        new.table = [a.copy() for a in self.table]
+        return new
 
 
 def user_info(sender: Task, sig: int, code: int = SIG.SI_USER) -> SigInfo:
@@ -84,35 +173,77 @@ def kernel_info(sig: int) -> SigInfo:
     return SigInfo(sig, SIG.SI_KERNEL)
 
 
-# Sending. None of these checks permissions or blocks; a signal that is ignored is dropped.
+# Queues.
 
 
-def send_to_task(t: Task, info: SigInfo) -> None:
-    """To one thread (tgkill, synchronous timers, SIGPIPE)."""
-    raise NotImplementedError
+def discard(t: Task, pending: Pending, sigs: int) -> None:
+    """Drops the pending signals of the set `sigs`."""
+    if pending.set & sigs:
+        for info in pending.queue:
+            if bit(info.signo) & sigs:
+                uncharge(t, info)
+        pending.queue = [info for info in pending.queue if not bit(info.signo) & sigs]
+        pending.set &= ~sigs
 
 
-def send_to_group(tg: ThreadGroup, info: SigInfo) -> None:
-    """To a process: any thread that does not block it."""
-    raise NotImplementedError
+def discard_everywhere(tg: ThreadGroup, sigs: int) -> None:
+    """Drops pending signals of a process and all its threads."""
+    discard(tg.main, tg.pending, sigs)
+    for t in tg.tasks:
+        discard(t, t.pending, sigs)
 
 
-def send_to_pgrp(pg: ProcessGroup, info: SigInfo) -> None:
-    """To every process of a job (terminals, kill(-pgid))."""
-    raise NotImplementedError
+def uncharge(t: Task, info: SigInfo) -> None:
+    if info.charged >= 0:
+        t.kernel.sigpending[info.charged] -= 1
+        info.charged = -1
 
 
-def force(t: Task, info: SigInfo) -> None:
-    """A synchronous fault of this thread: delivered even if blocked or ignored (then with the default action)."""
-    raise NotImplementedError
+def charge(t: Task, info: SigInfo) -> bool:
+    """Counts a queued signal against the receiver's RLIMIT_SIGPENDING; False when that is used up."""
+    counts = t.kernel.sigpending
+    uid = t.creds.ruid
+    n = counts.get(uid, 0)
+    if n >= t.tg.limits.soft(R.RLIMIT_SIGPENDING):
+        return False
+    counts[uid] = n + 1
+    info.charged = uid
+    return True
 
 
-# Receiving.
+def take(t: Task, pending: Pending, wanted: int) -> SigInfo | None:
+    """Takes the next signal of the set out of one queue: synchronous ones first, then by number."""
+    ready = pending.set & wanted
+    if not ready:
+        return None
+    if ready & SYNCHRONOUS:
+        ready &= SYNCHRONOUS
+    sig = (ready & -ready).bit_length()
+    found: SigInfo | None = None
+    more = False
+    for i, info in enumerate(pending.queue):
+        if info.signo == sig:
+            if found is None:
+                found = info
+                index = i
+            else:
+                more = True
+                break
+    if not more:
+        pending.set &= ~bit(sig)
+    if found is None:  # it was over the limit of queued ones: only the bit was kept
+        return SigInfo(sig)
+    del pending.queue[index]
+    uncharge(t, found)
+    return found
 
 
 def dequeue(t: Task, wanted: int) -> SigInfo | None:
     """Takes the next pending signal out of the set `wanted`, the thread's own first, then the process's (signalfd, sigtimedwait)."""
-    raise NotImplementedError
+    info = take(t, t.pending, wanted)
+    if info is None:
+        info = take(t, t.tg.pending, wanted)
+    return info
 
 
 def pending_set(t: Task) -> int:
@@ -120,9 +251,170 @@ def pending_set(t: Task) -> int:
     return t.pending.set | t.tg.pending.set
 
 
+# Sending. None of these checks permissions or blocks; a signal that is ignored is dropped.
+
+
+def ignored(t: Task, sig: int) -> bool:
+    """Would the signal do nothing? Blocked ones never count as ignored: the action may change until they are taken."""
+    if (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1:
+        return False
+    handler = t.tg.actions.table[sig].handler
+    return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(sig) & IGNORED))
+
+
+def prepare(t: Task, sig: int) -> bool:
+    """What a signal does as soon as it is generated: stops and continues cancel each other. False: nothing is left to do."""
+    tg = t.tg
+    if tg.exiting or tg.dead:
+        return sig == SIG.SIGKILL and not tg.dead
+    if bit(sig) & STOPS:
+        discard_everywhere(tg, bit(SIG.SIGCONT))
+    elif sig == SIG.SIGCONT:
+        discard_everywhere(tg, STOPS)
+        from sentry.kernel import stop
+
+        stop.resume(tg)
+    return not ignored(t, sig)
+
+
+def queue(t: Task, pending: Pending, info: SigInfo) -> bool:
+    """Puts a signal on a queue; False when a real-time signal with a payload does not fit (EAGAIN for its sender)."""
+    sig = info.signo
+    if pending.set & bit(sig) & STANDARD:
+        return True  # merged with the one that is pending
+    if sig != SIG.SIGKILL:
+        if charge(t, info) or bit(sig) & STANDARD and (info.code >= 0 or info.code == SIG.SI_TKILL):
+            pending.queue.append(info)
+        elif sig >= SIG.SIGRTMIN and info.code != SIG.SI_USER:
+            return False
+    pending.set |= bit(sig)
+    return True
+
+
+def wants(t: Task, sig: int) -> bool:
+    """May this thread take a signal of its process now?"""
+    if t.sigmask >> (sig - 1) & 1 or not t.alive:
+        return False
+    return sig == SIG.SIGKILL or not t.stopped
+
+
+def fatal(t: Task, sig: int) -> bool:
+    """Ends the process at once, when a thread that does not block it gets it (core dumps go the longer way)."""
+    return (
+        t.tg.actions.table[sig].handler == SIG_DFL
+        and not bit(sig) & (IGNORED | STOPS | COREDUMPS)
+        and not (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1
+    )
+
+
+def complete(t: Task, sig: int, group: bool) -> None:
+    """A signal was queued: kicks the thread that shall take it."""
+    target: Task | None = None
+    if wants(t, sig):
+        target = t
+    elif group:
+        for other in t.tg.tasks:
+            if other is not t and wants(other, sig):
+                target = other
+                break
+    if target is None:
+        for other in t.tg.tasks if group else [t]:  # sigtimedwait sleeps for blocked signals
+            if other.waiting_for & bit(sig):
+                other.wake()
+        return
+    if sig == SIG.SIGKILL or fatal(target, sig):
+        from sentry.kernel import exit as exiting
+
+        exiting.kill_group(t.tg, sig)
+        return
+    target.interrupt()
+
+
+def send_to_task(t: Task, info: SigInfo) -> bool:
+    """To one thread (tgkill, SIGPIPE). False when a real-time signal with a payload does not fit in the queue."""
+    if not t.alive:
+        return True
+    if prepare(t, info.signo):
+        if not queue(t, t.pending, info):
+            return False
+        t.tg.signal_queue.notify(P.POLLIN)
+        complete(t, info.signo, False)
+    return True
+
+
+def send_to_group(tg: ThreadGroup, info: SigInfo) -> bool:
+    """To a process: any thread that does not block it. False as for send_to_task."""
+    if tg.dead:
+        return True
+    t = tg.main if tg.main.alive or not tg.tasks else tg.tasks[0]
+    if prepare(t, info.signo):
+        if not queue(t, tg.pending, info):
+            return False
+        tg.signal_queue.notify(P.POLLIN)
+        complete(t, info.signo, True)
+    return True
+
+
+def send_to_pgrp(pg: ProcessGroup, info: SigInfo) -> None:
+    """To every process of a job (terminals, kill(-pgid))."""
+    for tg in pg.members[:]:
+        one = SigInfo(info.signo, info.code)
+        one.pid = info.pid
+        one.uid = info.uid
+        send_to_group(tg, one)
+
+
+def force(t: Task, info: SigInfo) -> None:
+    """A synchronous fault of this thread: delivered even if blocked or ignored (then with the default action)."""
+    sig = info.signo
+    action = t.tg.actions.table[sig]
+    blocked = bool(t.sigmask & bit(sig))
+    if blocked or action.handler == SIG_IGN:
+        action.reset()
+        t.sigmask &= ~bit(sig)
+    if not t.pending.set & bit(sig):
+        t.pending.set |= bit(sig)
+        t.pending.queue.append(info)
+    t.interrupt()
+
+
+def force_segv(t: Task, sig: int) -> None:
+    """A frame for signal `sig` could not be written or read: SIGSEGV, fatal if that was the one being delivered."""
+    if sig == SIG.SIGSEGV:
+        t.tg.actions.table[sig].reset()
+    force(t, kernel_info(SIG.SIGSEGV))
+
+
+# Masks.
+
+
+def recalculate(t: Task) -> None:
+    """Has the thread look at signals if one may be taken."""
+    if (t.pending.set | t.tg.pending.set) & ~t.sigmask:
+        t.interrupt()
+
+
 def set_mask(t: Task, mask: int) -> None:
     """See Task.set_sigmask."""
-    raise NotImplementedError
+    mask &= ALL & ~UNBLOCKABLE
+    newly = mask & ~t.sigmask
+    t.sigmask = mask
+    if newly & t.tg.pending.set:
+        retarget(t, newly)
+    recalculate(t)
 
 
-_ = struct
+def retarget(t: Task, sigs: int) -> None:
+    """The thread won't take these signals of its process any more: others may have to."""
+    waiting = t.tg.pending.set & sigs
+    for other in t.tg.tasks:
+        if not waiting:
+            return
+        if other is not t and other.alive and waiting & ~other.sigmask:
+            waiting &= other.sigmask
+            other.interrupt()
+
+
+def retarget_from(t: Task) -> None:
+    """The thread ends: whatever it might have taken is for the others."""
+    retarget(t, ~t.sigmask & ALL)

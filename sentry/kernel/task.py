@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import ffi, lib
 from sentry.abi import sched as SCHED
+from sentry.errors import Errno
 from sentry.kernel.creds import Creds
-from sentry.kernel.signals import Pending, SigInfo
+from sentry.kernel.signals import Pending
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel, UTSNamespace
@@ -63,7 +64,7 @@ class Task:
         out = ffi.new("struct cn_task **")
         rc = lib.cn_task_new(mm.native, out)
         if rc < 0:
-            raise MemoryError(f"cn_task_new: errno {-rc}")
+            raise Errno(-rc)
         self.native: ffi.CData = out[0]
         self.regs: ffi.CData = ffi.addressof(out[0], "regs")
 
@@ -72,11 +73,15 @@ class Task:
         self.saved_sigmask: int = NO_MASK  # to restore when a call with a temporary mask ends (sigsuspend, ppoll...)
         self.pending: Pending = Pending()
         self.work: bool = False  # signals, a stop or an exit may wait: look before going on in the guest
+        self.must_stop: bool = False  # its process stops: it does so at the border
+        self.stopped: bool = False
         self.altstack_sp: int = 0
         self.altstack_size: int = 0
         self.altstack_flags: int = 2  # SS_DISABLE
         self.waiting_for: int = 0  # set of signals that sigtimedwait sleeps for
-        self.forced: SigInfo | None = None  # the synchronous signal being delivered
+        self.fault_addr: int = 0  # of the last fault, for the sigcontext: cr2, trap number, error code
+        self.fault_trapno: int = 0
+        self.fault_err: int = 0
         self.restart: int = 0  # ERESTART* of the call that was just interrupted; 0: none
         self.restart_fn: Callable[[Task], int] | None = None  # how restart_syscall(2) goes on
         self.syscall_nr: int = -1  # the call being handled, -1: not in one
@@ -141,6 +146,16 @@ class Task:
         why: int = lib.cn_task_block(self.native, deadline)
         self.state = old
         return why
+
+    def sleep(self, deadline: int) -> int:
+        """`block` for a task whose state the caller has set (stops)."""
+        why: int = lib.cn_task_block(self.native, deadline)
+        return why
+
+    def clear_interrupt(self) -> None:
+        """The caller is about to look at everything that `interrupt` was called for."""
+        self.work = False
+        lib.cn_task_clear_interrupt(self.native)
 
     def wake(self) -> None:
         """Ends the task's block, or its next one."""

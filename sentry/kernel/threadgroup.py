@@ -81,6 +81,49 @@ class ThreadGroup:
         """In a completed job control stop."""
         return self.stop_signal != 0 and self.stop_count == 0
 
+    def cpu_ns(self) -> tuple[int, int]:
+        """(user, system) CPU time of all threads, living and dead, in ns."""
+        utime, stime = self.utime, self.stime
+        for t in self.tasks:
+            u, s = t.cpu_ns()
+            utime += u
+            stime += s
+        return utime, stime
+
+    def account(self, t: Task) -> None:
+        """A thread ends: its use of resources stays with the process."""
+        self.utime += t.utime_final
+        self.stime += t.stime_final
+        self.minflt += t.minflt
+        self.majflt += t.majflt
+        self.nvcsw += t.nvcsw
+        self.nivcsw += t.nivcsw
+
+    def add_child_usage(self, child: ThreadGroup) -> None:
+        """A child was waited for: its use, and that of its children, is told by RUSAGE_CHILDREN."""
+        utime, stime = child.cpu_ns()
+        self.children_utime += utime + child.children_utime
+        self.children_stime += stime + child.children_stime
+        self.children_minflt += child.minflt + child.children_minflt
+        self.children_majflt += child.majflt + child.children_majflt
+        self.children_nvcsw += child.nvcsw + child.children_nvcsw
+        self.children_nivcsw += child.nivcsw + child.children_nivcsw
+        self.children_maxrss = max(self.children_maxrss, child.maxrss, child.children_maxrss)
+
+    def join_pgrp(self, pg: ProcessGroup) -> None:
+        """Moves to another process group."""
+        old = self.pgrp
+        if old is not pg:
+            old.remove(self)
+            pg.add(self)
+
+    def leave_pgrp(self) -> None:
+        self.pgrp.remove(self)
+
+    def pdeath_of(self, t: Task) -> bool:
+        """Does the process ask for a signal when the thread t, which made it, ends?"""
+        return self.main.pdeathsig != 0 and self.parent_task is t
+
     def children(self) -> list[ThreadGroup]:
         """Processes that this one may wait for."""
         return [c for t in self.tasks for c in t.children]

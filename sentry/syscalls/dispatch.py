@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from sentry.abi import errno as E
-from sentry.errors import Errno, Restart
+from sentry.errors import NO_RESULT, Errno, Restart
+from sentry.kernel import seccomp
 from sentry.kernel.task import Task
 from sentry.syscalls.table import ROWS, Row
-
-# A handler returns this when it set the registers itself (rt_sigreturn, execve).
-NO_RESULT: Final = -(1 << 62)
 
 U64: Final = 0
 I32: Final = 1
@@ -37,9 +35,23 @@ class Entry:
         self.count: int = len(self.widths)
 
 
+class Watcher:
+    """Sees calls at the border (strace, hooks, fault injection). Both methods are called with K held by the calling task."""
+
+    def enter(self, t: Task, entry: Entry | None, args: list[int]) -> int | None:
+        """Before the handler: a number answers the call instead of it, None lets it go on."""
+        return None
+
+    def leave(self, t: Task, entry: Entry | None, args: list[int], result: int | None, restart: int) -> None:
+        """After it: the result or -errno, NO_RESULT for one that returns otherwise, None when it was interrupted
+        (`restart`: the kind) or does not return."""
+
+
 TABLE: Final[list[Entry | None]] = [None] * 512
 for _row in ROWS:
     TABLE[_row.number] = Entry(_row)
+
+WATCHERS: Final[list[Watcher]] = []  # for all calls of all tasks; whoever adds one turns the native fast paths off (cn_watch_set)
 
 
 def narrow(value: int, width: int) -> int:
@@ -89,16 +101,54 @@ def call(t: Task, entry: Entry | None, args: list[int]) -> int:
         return -e.errno
 
 
+def watched_call(t: Task, entry: Entry | None, args: list[int]) -> int:
+    """`call` between the watchers' `enter` and `leave`."""
+    result: int | None = None
+    restart = 0
+    try:
+        for w in WATCHERS:
+            result = w.enter(t, entry, args)
+            if result is not None:
+                break
+        if result is None:
+            result = call(t, entry, args)
+        return result
+    except Restart as r:
+        restart = r.kind
+        raise
+    finally:
+        for w in WATCHERS:
+            w.leave(t, entry, args, result, restart)
+
+
 def syscall(t: Task) -> None:
     """The task stopped at a syscall: answers it. A Restart is kept in `t.restart` for signal delivery."""
     number: int = t.regs.orig_rax
+    t.syscall_nr = number
+    if t.seccomp is not None and not seccomp.allows(t):
+        t.syscall_nr = -1
+        return
     entry = entry_of(number)
     args = arguments(t, entry) if entry is not None else []
     try:
-        result = call(t, entry, args)
+        result = watched_call(t, entry, args) if WATCHERS else call(t, entry, args)
     except Restart as r:
         t.restart = r.kind
-        t.regs.rax = E.EINTR  # replaced when signals are looked at
+        t.syscall_nr = -1
         return
+    t.syscall_nr = -1
     if result != NO_RESULT:
         t.regs.rax = result & 0xFFFFFFFFFFFFFFFF
+        if t.saved_sigmask >= 0 and result != -E.EINTR:
+            mask = t.saved_sigmask
+            t.saved_sigmask = -1
+            t.set_sigmask(mask)
+
+
+def describe(t: Task) -> str:
+    """The call that a task is in, for messages about bugs."""
+    number = t.syscall_nr
+    entry = entry_of(number)
+    if entry is None:
+        return f"syscall {number}"
+    return f"{entry.name}({', '.join(hex(a) if a > 4096 else str(a) for a in arguments(t, entry))})"

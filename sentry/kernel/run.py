@@ -1,0 +1,82 @@
+"""A host thread's loop around one guest thread: into the guest, out with a reason, handle it, look at signals, again."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from native._core import lib
+from sentry.abi import signal as SIG
+from sentry.kernel import deliver, signals
+from sentry.kernel import exit as exiting
+from sentry.kernel.deliver import TaskExit
+from sentry.kernel.signals import SigInfo
+from sentry.kernel.task import RUN, SYSCALL
+from sentry.syscalls import dispatch
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+STOP_SYSCALL: Final = 1
+STOP_FAULT: Final = 2
+STOP_EXCEPTION: Final = 3
+STOP_INTERRUPTED: Final = 4
+STOP_DIED: Final = 5
+
+
+def run_task(t: Task) -> None:
+    """Runs a guest thread to its end. Called and returns with K held."""
+    try:
+        try:
+            loop(t)
+        except TaskExit:
+            pass
+        exiting.end_task(t)
+    except BaseException:
+        broken(t)
+
+
+def broken(t: Task) -> None:
+    """An exception that no handler meant to raise: a bug in the sentry. The sandbox can't go on."""
+    what = "exit" if t.syscall_nr < 0 else dispatch.describe(t)
+    text = traceback.format_exc()
+    sys.stderr.write(f"cordon: bug in the sentry, task {t.tid} ({t.comm.decode('utf-8', 'replace')}), in {what}\n{text}")
+    sys.stderr.flush()
+    last = text.strip().rpartition("\n")[2]
+    t.kernel.fail(f"internal error in the sentry: {what}: {last}")
+
+
+def loop(t: Task) -> None:
+    native = t.native
+    run = lib.cn_task_run
+    handle = dispatch.syscall
+    while True:
+        if t.work:
+            deliver.work(t)
+        reason: int = run(native)
+        if reason == STOP_SYSCALL:
+            t.state = SYSCALL
+            handle(t)
+            t.state = RUN
+            if t.work or t.restart or t.saved_sigmask >= 0:
+                deliver.work(t)
+        elif reason == STOP_INTERRUPTED:
+            deliver.work(t)
+        elif reason in (STOP_FAULT, STOP_EXCEPTION):
+            fault(t)
+            deliver.work(t)
+        else:  # the stub died, or the host has no memory for its mappings
+            exiting.kill_group(t.tg, SIG.SIGKILL)
+
+
+def fault(t: Task) -> None:
+    """A synchronous exception of guest code becomes a forced signal."""
+    stop = t.native.stop
+    info = SigInfo(stop.signo, stop.code)
+    info.addr = stop.addr
+    t.fault_addr = stop.addr
+    t.fault_trapno = stop.trapno
+    t.fault_err = stop.err
+    t.regs.orig_rax = 0xFFFFFFFFFFFFFFFF
+    signals.force(t, info)

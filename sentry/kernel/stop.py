@@ -1,0 +1,96 @@
+"""Job control stops and continues (signal(7), wait(2); POSIX "Job control")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import poll as P
+from sentry.abi import signal as SIG
+from sentry.kernel import signals
+from sentry.kernel.signals import SIG_IGN, SigInfo
+from sentry.kernel.task import STOPPED
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.kernel.threadgroup import ThreadGroup
+
+NS_PER_TICK: Final = 10_000_000  # USER_HZ is 100
+
+
+def child_info(tg: ThreadGroup, code: int, status: int) -> SigInfo:
+    """The siginfo that tells a parent what became of its child (SIGCHLD, waitid)."""
+    info = SigInfo(SIG.SIGCHLD, code)
+    info.pid = tg.pid
+    info.uid = tg.main.creds.ruid
+    info.value = status
+    utime, stime = tg.cpu_ns()
+    info.utime = utime // NS_PER_TICK
+    info.stime = stime // NS_PER_TICK
+    return info
+
+
+def notify_parent(tg: ThreadGroup, code: int, status: int) -> None:
+    """A stop or continue: SIGCHLD unless the parent does not want it, and its waiting threads wake."""
+    parent = tg.parent
+    if parent is None:
+        return
+    action = parent.actions.table[SIG.SIGCHLD]
+    if action.handler != SIG_IGN and not action.flags & SIG.SA_NOCLDSTOP:
+        signals.send_to_group(parent, child_info(tg, code, status))
+    parent.child_queue.notify(P.POLLIN)
+
+
+def begin(t: Task, sig: int) -> None:
+    """The thread took a stop signal: all threads of its process are to stop."""
+    tg = t.tg
+    if tg.exiting or tg.stop_signal:
+        return
+    tg.stop_signal = sig
+    tg.stop_count = 0
+    tg.stop_reported = True
+    tg.continue_reported = True
+    for other in tg.tasks:
+        if other.alive:
+            tg.stop_count += 1
+            other.must_stop = True
+            other.interrupt()
+
+
+def left(tg: ThreadGroup) -> None:
+    """One thread less has still to stop (it stopped, or it ended); the last one tells the parent."""
+    tg.stop_count -= 1
+    if tg.stop_count == 0 and tg.stop_signal and not tg.exiting:
+        tg.stop_reported = False
+        notify_parent(tg, SIG.CLD_STOPPED, tg.stop_signal)
+
+
+def here(t: Task) -> None:
+    """The thread stops until its process is continued or killed."""
+    t.must_stop = False
+    t.stopped = True
+    old = t.state
+    t.state = STOPPED
+    left(t.tg)
+    while t.stopped and not t.must_exit:
+        t.clear_interrupt()
+        t.sleep(-1)
+    t.stopped = False
+    t.state = old
+
+
+def resume(tg: ThreadGroup) -> None:
+    """SIGCONT was generated: ends a stop, even if the signal itself is blocked or ignored."""
+    if not tg.stop_signal:
+        return
+    was = tg.stop_count == 0
+    tg.stop_signal = 0
+    tg.stop_count = 0
+    tg.stop_reported = True
+    for t in tg.tasks:
+        t.must_stop = False
+        if t.stopped:
+            t.stopped = False
+            t.wake()
+    if was:
+        tg.continue_reported = False
+        notify_parent(tg, SIG.CLD_CONTINUED, SIG.SIGCONT)
