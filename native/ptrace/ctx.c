@@ -127,6 +127,18 @@ static int set_xstate(pid_t pid, const void *full)
     return ptrace(PTRACE_SETREGSET, pid, NT_X86_XSTATE, &iov) < 0 ? -errno : 0;
 }
 
+/* The stub runs on its tracer's core: a wake-up across cores costs five times one on the same
+ * core. */
+static void follow_core(struct cn_ctx *c)
+{
+    int cpu = cn_place_cpu();
+    if (CN_LIKELY(cpu == c->cpu) || cpu < 0)
+        return;
+    cn_place_pin(c->pid, cpu);
+    c->cpu = cpu;
+    cn_place_self->companion = c->pid;
+}
+
 /* First switch: the calling thread becomes the tracer. */
 static int attach(struct cn_ctx *c)
 {
@@ -140,7 +152,10 @@ static int attach(struct cn_ctx *c)
         c->pid = pid;
     }
     pthread_mutex_unlock(&as->lock);
-    if (rc < 0 || (rc = trace_seize(c->pid)) < 0)
+    if (rc < 0)
+        return rc;
+    follow_core(c); /* while it sleeps, so that it wakes up on the right one */
+    if ((rc = trace_seize(c->pid)) < 0)
         return rc;
     if (c->xstate || c->cloned) {
         void *init = NULL;
@@ -154,18 +169,6 @@ static int attach(struct cn_ctx *c)
     c->owner = cn_gettid();
     c->state = CTX_LIVE;
     return rc;
-}
-
-/* The stub runs on its tracer's core: a wake-up across cores costs five times one on the same core.
- */
-static void follow_core(struct cn_ctx *c)
-{
-    int cpu = cn_place_cpu();
-    if (CN_LIKELY(cpu == c->cpu) || cpu < 0)
-        return;
-    cn_place_pin(c->pid, cpu);
-    c->cpu = cpu;
-    cn_place_self->companion = c->pid;
 }
 
 /*

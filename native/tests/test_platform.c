@@ -807,6 +807,32 @@ static u64 now_ns(void)
     return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
 
+static void bench_as(u32 gap)
+{
+    struct vm vm;
+    u64 t0;
+    u64 phase[4] = {0};
+    for (int i = 0; i < 300; i++) {
+        t0 = now_ns();
+        START(&vm, syscall_loop);
+        u64 t1 = now_ns();
+        go(&vm);
+        u64 t2 = now_ns();
+        go(&vm);
+        u64 t3 = now_ns();
+        end(&vm);
+        phase[0] += t1 - t0;
+        phase[1] += t2 - t1;
+        phase[2] += t3 - t2;
+        phase[3] += now_ns() - t3;
+        usleep(gap);
+    }
+    printf("address space, every %u us: made %.1f us, entered %.1f us, second call %.1f us, freed "
+           "%.1f us\n",
+           gap, (double)phase[0] / 300000, (double)phase[1] / 300000, (double)phase[2] / 300000,
+           (double)phase[3] / 300000);
+}
+
 static void test_bench(void)
 {
     enum { N = 20000 };
@@ -825,13 +851,8 @@ static void test_bench(void)
     }
     printf("same with one mapping: %.2f us\n", (double)(now_ns() - t0) / 1000 / 1000);
     end(&vm);
-    t0 = now_ns();
-    for (int i = 0; i < 300; i++) {
-        START(&vm, syscall_loop);
-        go(&vm);
-        end(&vm);
-    }
-    printf("address space made, entered, freed: %.1f us\n", (double)(now_ns() - t0) / 300 / 1000);
+    bench_as(0);
+    bench_as(1000);
 }
 
 static const struct {
