@@ -41,6 +41,7 @@ class Session:
         self.fids: dict[int, Fid] = {}
         self.out: Writer = Writer()
         self.tag: int = 0
+        self.cpu: int = -1  # where the client ran when it sent its last request: our client's tags say so
         self.answer: bool = True
         self.passing: int = -1  # descriptor that goes with the answer
         self.buf: CData = ffi.new("uint8_t[]", C.MSIZE)
@@ -87,6 +88,9 @@ class Session:
         self.tag = r.u16()
         self.answer = True
         out = self.out
+        if self.tag != self.cpu and self.extended and self.tag != C.NOTAG:
+            self.cpu = self.tag
+            lib.cn_p9_follow(self.tag)  # a CPU that it may not use changes nothing
         try:
             handler = self.handlers.get(kind)
             if handler is None and self.extended:

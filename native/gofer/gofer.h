@@ -60,10 +60,14 @@ int cn_p9_wait(const int *fds, uint32_t n);
 int cn_p9_recv(int fd, uint8_t *buf, uint32_t have, uint32_t cap);
 /* Writes all of buf, with descriptor `pass` if >= 0. 0 or -errno. */
 int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass);
-/* Writes the request and reads one message to reply. Returns its bytes; a descriptor that came with it is in *passed, else -1.
- * -EPIPE: the peer has gone. -EPROTO: what came is not exactly one message of 7 to cap bytes, or has several descriptors
+/* Writes the request, whose last message begins at `last`, and reads one message to reply. The tag of the last message becomes the
+ * number of the CPU that this runs on, so that our server can follow its client: a wake-up of another core costs several times what
+ * the whole call does. Returns the answer's bytes; a descriptor that came with it is in *passed, else -1.
+ * -EPIPE: the peer has gone. -EPROTO: what came is not exactly one message of 7 to cap bytes with that tag, or has several descriptors
  * (which are closed). Any other -errno is the socket's. After an error the connection is of no use any more. */
-int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint8_t *reply, uint32_t cap, int32_t *passed);
+int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint32_t last, uint8_t *reply, uint32_t cap, int32_t *passed);
+/* Moves the calling thread to the CPU of its client (a tag of cn_p9_call). */
+int cn_p9_follow(uint32_t cpu);
 /* cdef end */
 
 #endif

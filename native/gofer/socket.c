@@ -3,12 +3,16 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define MAX_SOCKETS 256
 #define MAX_PASSED 8
+#define HEADER 7 /* size[4] type[1] tag[2] */
+#define TYPE 4
+#define TVERSION 100
 
 int cn_p9_wait(const int *fds, uint32_t n)
 {
@@ -41,14 +45,14 @@ int cn_p9_recv(int fd, uint8_t *buf, uint32_t have, uint32_t cap)
     }
 }
 
-int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass)
+/* Writes all of n pieces (they are used up), with descriptor `pass` on the first byte if >= 0. */
+static int send_all(int fd, struct iovec *iov, size_t n, int pass)
 {
     union {
         struct cmsghdr head;
         char space[CMSG_SPACE(sizeof(int))];
     } control;
-    struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n };
     if (pass >= 0) {
         memset(&control, 0, sizeof control);
         msg.msg_control = &control;
@@ -58,19 +62,34 @@ int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass)
         control.head.cmsg_type = SCM_RIGHTS;
         memcpy(CMSG_DATA(&control.head), &pass, sizeof pass);
     }
-    while (iov.iov_len) {
+    for (;;) {
+        while (msg.msg_iovlen && !msg.msg_iov->iov_len) {
+            msg.msg_iov++;
+            msg.msg_iovlen--;
+        }
+        if (!msg.msg_iovlen)
+            return 0;
         ssize_t r = sendmsg(fd, &msg, MSG_NOSIGNAL);
         if (r < 0) {
             if (errno == EINTR)
                 continue;
             return -errno;
         }
-        iov.iov_base = (char *)iov.iov_base + r;
-        iov.iov_len -= (size_t)r;
+        for (size_t i = 0; r > 0; i++) {
+            size_t part = (size_t)r < msg.msg_iov[i].iov_len ? (size_t)r : msg.msg_iov[i].iov_len;
+            msg.msg_iov[i].iov_base = (char *)msg.msg_iov[i].iov_base + part;
+            msg.msg_iov[i].iov_len -= part;
+            r -= (ssize_t)part;
+        }
         msg.msg_control = NULL; /* went with the first bytes */
         msg.msg_controllen = 0;
     }
-    return 0;
+}
+
+int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass)
+{
+    struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+    return send_all(fd, &iov, 1, pass);
 }
 
 /* Takes the descriptors of one recvmsg into passed[0..*n); closes what is over. */
@@ -126,19 +145,41 @@ static int receive(int fd, u8 *reply, u32 cap, int *passed)
     return too_many ? -EPROTO : (int)want;
 }
 
-int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint8_t *reply, uint32_t cap, int32_t *passed)
+int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint32_t last, uint8_t *reply, uint32_t cap, int32_t *passed)
 {
     int got = -1;
     *passed = -1;
-    if (cap < 7)
+    if (cap < HEADER || len < HEADER || last > len - HEADER)
         return -EINVAL;
-    int r = cn_p9_send(fd, request, len, -1);
+    u32 cpu = (u32)sched_getcpu();
+    u8 tag[2] = { (u8)cpu, (u8)(cpu >> 8 & 0x7f) };
+    if (request[last + TYPE] == TVERSION)
+        tag[0] = tag[1] = 0xff; /* NOTAG */
+    const u32 at = last + TYPE + 1;
+    struct iovec iov[3] = {
+        { .iov_base = (void *)(uintptr_t)request, .iov_len = at },
+        { .iov_base = tag, .iov_len = sizeof tag },
+        { .iov_base = (void *)(uintptr_t)(request + at + sizeof tag), .iov_len = len - at - sizeof tag },
+    };
+    int r = send_all(fd, iov, 3, -1);
     if (!r)
         r = receive(fd, reply, cap, &got);
+    if (r >= 0 && memcmp(reply + TYPE + 1, tag, sizeof tag))
+        r = -EPROTO;
     if (r < 0 && got >= 0) {
         close(got);
         got = -1;
     }
     *passed = got;
     return r;
+}
+
+int cn_p9_follow(uint32_t cpu)
+{
+    cpu_set_t set;
+    if (cpu >= CPU_SETSIZE)
+        return -EINVAL;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
 }
