@@ -34,8 +34,13 @@ static _Atomic u32 balancer_state;
 void cn_place_pin(pid_t tid, int cpu)
 {
     cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
+
+    if (cpu < 0) {
+        set = allowed;
+    } else {
+        CPU_ZERO(&set);
+        CPU_SET(cpu, &set);
+    }
     sched_setaffinity(tid, sizeof(set), &set);
 }
 

@@ -51,8 +51,8 @@ static inline int cn_place_cpu(void)
     return p ? atomic_load_explicit(&p->cpu, memory_order_relaxed) : -1;
 }
 
-/* Pins another thread or process of ours; failures (it is gone, the cpuset changed) change speed
- * only. */
+/* Pins another thread or process of ours (cpu -1: to all allowed cores); failures (it is gone, the
+ * cpuset changed) change speed only. */
 void cn_place_pin(pid_t tid, int cpu);
 
 #endif

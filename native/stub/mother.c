@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../run/place.h"
 #include "vdsosym.h"
 
 #ifndef MFD_EXEC
@@ -31,6 +32,7 @@ struct cn_mother {
     int ctrl_fd;
     u8 *ctrl;
     u64 vdso; /* ELF header of the host's vDSO in the stubs, or 0 */
+    int cpu; /* the mother is pinned to, -1 none */
     u32 pool, nready, npending;
     struct cn_stub *ready; /* pool entries */
     u32 nfree, next_slot;  /* freed slots first, then never used ones */
@@ -200,11 +202,19 @@ static int take_reply(struct cn_mother *m, int flags, i64 *value)
     return (int)r.op;
 }
 
+static void pin_mother(struct cn_mother *m, int cpu)
+{
+    if (cpu != m->cpu)
+        cn_place_pin(m->pid, cpu);
+    m->cpu = cpu;
+}
+
 static int request_stub(struct cn_mother *m)
 {
     struct stub_cmd cmd = {.op = STUB_NEW};
     int rc;
 
+    pin_mother(m, -1); /* nobody waits for this one, if the pool is large enough */
     if (m->nfree)
         cmd.arg = m->free_slots[--m->nfree];
     else if (m->next_slot < STUB_SLOTS)
@@ -243,7 +253,7 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
 
     if (!m)
         return -ENOMEM;
-    m->sock = m->ctrl_fd = -1;
+    m->sock = m->ctrl_fd = m->cpu = -1;
     m->ctrl = MAP_FAILED;
     m->pool = pool ? pool : 1;
     pthread_mutex_init(&m->lock, NULL);
@@ -377,6 +387,7 @@ int cn_mother_fd_install(struct cn_mother *m, int host_fd)
     int rc;
 
     pthread_mutex_lock(&m->lock);
+    pin_mother(m, cn_place_cpu()); /* we wait for her: best on our own core */
     rc = send_cmd(m, &cmd, host_fd);
     if (rc == 0)
         do

@@ -851,6 +851,10 @@ static void test_bench(void)
     }
     printf("same with one mapping: %.2f us\n", (double)(now_ns() - t0) / 1000 / 1000);
     end(&vm);
+    t0 = now_ns();
+    for (int i = 0; i < 1000; i++)
+        cn_ops->fd_remove(cn_plat, cn_ops->fd_install(cn_plat, memfd));
+    printf("host file installed and removed: %.1f us\n", (double)(now_ns() - t0) / 1000000);
     bench_as(0);
     bench_as(1000);
 }
