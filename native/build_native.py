@@ -1,6 +1,7 @@
 """Builds the extension `native._core` (cffi, API mode) and the freestanding images it embeds.
 
     python native/build_native.py [--out DIR]     build into DIR (default: native/, for running from the tree)
+    python native/build_native.py --check         exit 1 when native/_core.pyi is out of date
 
 What Python may call stands between `/* cdef begin */` and `/* cdef end */` in the headers; `native/_core.pyi` is made from it.
 A folder `native/X/image` holds a freestanding image: all its *.c and *.S linked by X.lds into an ELF file that C code
@@ -10,7 +11,10 @@ uses as `const unsigned char cn_X_elf[]` and `const unsigned long cn_X_elf_len`.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
+import io
 import os
 import re
 import subprocess
@@ -20,6 +24,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cffi
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from native.typestub import stub_text
 
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
@@ -102,13 +111,28 @@ def build_image(folder: Path, work: Path) -> None:
     stamp(out, key)
 
 
+def dependencies(depfile: Path) -> list[Path]:
+    """What an object was made from, as gcc -MMD wrote it down."""
+    words = depfile.read_text().replace("\\\n", " ").split()
+    return [Path(w) for w in words[1:]]
+
+
+def object_key(depfile: Path, flags: list[str]) -> str:
+    """Names the inputs of an object; "" when they are not all there."""
+    try:
+        return digest(dependencies(depfile), *flags)
+    except OSError:
+        return ""
+
+
 def compile_object(source: Path, work: Path, flags: list[str]) -> Path:
-    """One object, compiled again only when the source, a header or an image changed."""
-    target = work / (str(source.resolve().relative_to(ROOT)).replace("/", "_") + ".o" if source.is_relative_to(ROOT) else source.name + ".o")
-    key = digest([source, *headers()], *flags)
-    if not newer(target, key):
-        run(["gcc", *flags, "-I", str(NATIVE), "-I", str(work), "-c", str(source), "-o", str(target)])
-        stamp(target, key)
+    """One object, compiled again only when its source, a header it includes or the flags changed."""
+    target = work / (str(source.relative_to(ROOT)).replace("/", "_") + ".o")
+    depfile = target.with_suffix(".d")
+    key = object_key(depfile, flags)
+    if not key or not newer(target, key):
+        run(["gcc", *flags, "-MMD", "-MF", str(depfile), "-I", str(NATIVE), "-c", str(source), "-o", str(target)])
+        stamp(target, object_key(depfile, flags))
     return target
 
 
@@ -116,23 +140,49 @@ def c_sources() -> list[Path]:
     return sorted(p for p in NATIVE.glob("*/*.c") if p.parent.name not in SKIP)
 
 
-def build(out: Path) -> Path:
-    """Builds the extension into `out`; an older one stays in place when anything fails."""
+def write_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def undefined(library: Path) -> list[str]:
+    """Our own functions that the headers declare to Python and no source defines."""
+    done = subprocess.run(["nm", "-D", "--undefined-only", str(library)], capture_output=True, text=True, check=True)
+    return sorted(w for w in (line.split()[-1] for line in done.stdout.splitlines()) if w.startswith("cn_"))
+
+
+def stub_is_current() -> bool:
+    """Is native/_core.pyi what the headers make of it?"""
+    stub = NATIVE / "_core.pyi"
+    return stub.exists() and stub.read_text() == stub_text(cdefs()[0])
+
+
+def build(out: Path, allow_missing: bool = False) -> Path:
+    """Builds the extension into `out`; an older one stays in place when anything fails.
+
+    `allow_missing`: functions that are declared to Python but not written yet abort when called, instead of failing the build.
+    """
     work = ROOT / "build" / "native"
     work.mkdir(parents=True, exist_ok=True)
+    with open(work / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_locked(out, work, allow_missing)
+
+
+def build_locked(out: Path, work: Path, allow_missing: bool) -> Path:
+    """`build`, alone in the work folder."""
     for folder in sorted(NATIVE.glob("*/image")):
         if (folder / f"{folder.parent.name}.lds").exists():
             build_image(folder, work)
     text, used = cdefs()
+    write_changed(NATIVE / "_core.pyi", stub_text(text))
     ffi = cffi.FFI()
     ffi.cdef(text)
     includes = "".join(f'#include "{h.relative_to(NATIVE)}"\n' for h in used)
     ffi.set_source("native._core", includes)
     glue = work / "_core.c"
-    ffi.emit_c_code(str(glue))
-    from native.typestub import write_stub
-
-    write_stub(text, NATIVE / "_core.pyi")
+    with contextlib.redirect_stdout(io.StringIO()):  # it says what it does
+        ffi.emit_c_code(str(glue))
     python = f"-I{sysconfig.get_path('include')}"
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         sources = [*c_sources(), *sorted(work.glob("*_image.c"))]
@@ -142,7 +192,15 @@ def build(out: Path) -> Path:
     name = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
     fresh = work / name
     run(["gcc", "-shared", "-pthread", *objects, "-o", str(fresh)])
+    if missing := undefined(fresh):
+        if not allow_missing:
+            raise BuildError(f"declared but not defined: {', '.join(missing)}")
+        print(f"warning: declared but not defined, calling them aborts: {', '.join(missing)}", file=sys.stderr)
+        stubs = work / "missing_stubs.c"
+        stubs.write_text("#include <stdlib.h>\n" + "".join(f"void {m}(void);\nvoid {m}(void) {{ abort(); }}\n" for m in missing))
+        run(["gcc", "-shared", "-fPIC", "-pthread", *objects, str(stubs), "-o", str(fresh)])
     target = out / name
+    out.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(name + ".new")
     temporary.write_bytes(fresh.read_bytes())
     temporary.chmod(0o755)
@@ -153,10 +211,16 @@ def build(out: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Builds native._core.")
     parser.add_argument("--out", type=Path, default=NATIVE)
+    parser.add_argument("--check", action="store_true", help="only check that native/_core.pyi is current")
+    parser.add_argument("--allow-missing", action="store_true", help="functions not written yet abort when called")
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
+    if args.check:
+        if not stub_is_current():
+            print("native/_core.pyi is out of date: run make dev", file=sys.stderr)
+            return 1
+        return 0
     try:
-        print(build(args.out))
+        print(build(args.out, args.allow_missing))
     except BuildError as e:
         print(f"native build: {e}", file=sys.stderr)
         return 1

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from pycparser import c_ast, c_parser
-
 
 INTEGERS = set(
     "int unsigned long short signed uint8_t uint16_t uint32_t uint64_t int8_t int16_t int32_t int64_t size_t ssize_t".split()
@@ -40,8 +38,8 @@ def argument_type(node: c_ast.Node) -> str:
     return kind
 
 
-def write_stub(cdefs: str, path: Path) -> None:
-    """Writes the stub when its text changed."""
+def stub_text(cdefs: str) -> str:
+    """The text of the stub."""
     bare = re.sub(r"/\*.*?\*/|//[^\n]*", " ", cdefs, flags=re.S)
     tree = c_parser.CParser().parse(PRELUDE + bare)
     functions: list[str] = []
@@ -95,6 +93,4 @@ def write_stub(cdefs: str, path: Path) -> None:
         "ffi: FFI",
         "lib: Lib",
     ]
-    text = "\n".join(lines) + "\n"
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    return "\n".join(lines) + "\n"
