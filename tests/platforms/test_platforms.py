@@ -1,6 +1,6 @@
 """The platform contract and the run loop, on every platform that works here.
 
-The tests are C programs: native/tests/test_platform.c and test_run.c.
+The tests are C programs: native/tests/test_stops.c, test_spaces.c and test_run.c.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from platforms import detect
 from platforms.platform import PlatformError
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
+PROGRAMS = ("test_stops", "test_spaces", "test_run")
 BUILT = [name for name, p in detect.PLATFORMS.items() if p is not None]
 
 
@@ -33,7 +34,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = NATIVE.parent / "build" / "native"
     sources = [s for d in ("stub", "ptrace", "run", "vdso") for s in sorted((NATIVE / d).glob("*.c"))]
     sources += [work / "stub_image.c", work / "vdso_image.c"]
-    for name in ("test_platform", "test_run"):
+    for name in PROGRAMS:
         command = [
             "gcc",
             "-std=gnu11",
@@ -61,7 +62,7 @@ def run(program: Path, *args: str, prefix: tuple[str, ...] = ()) -> str:
 
 
 @pytest.mark.parametrize("name", BUILT)
-@pytest.mark.parametrize("program", ["test_platform", "test_run"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_contract(programs: Path, program: str, name: str) -> None:
     out = run(programs / program, working(name))
     assert out.endswith("ok no stub left\n")
@@ -79,9 +80,9 @@ def test_contract_without_privileges(programs: Path, name: str) -> None:
     for d in (programs, *programs.parents[:3]):
         d.chmod(d.stat().st_mode | 0o055)
     as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all")
-    run(programs / "test_platform", working(name), "syscall", "threads", prefix=as_user)
+    run(programs / "test_spaces", working(name), "threads", "batch", prefix=as_user)
     # As init of its own pid namespace, where pids differ from the host's.
-    run(programs / "test_platform", name, "syscall", "threads", prefix=("unshare", "-Urpf", "--kill-child"))
+    run(programs / "test_spaces", name, "threads", "batch", prefix=("unshare", "-Urpf", "--kill-child"))
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -89,7 +90,7 @@ def test_stubs_die_with_the_sentry(programs: Path, name: str) -> None:
     """SIGKILL at any moment leaves no process behind."""
     for delay in (0.0, 0.01, 0.05, 0.2):
         child = subprocess.Popen(
-            [str(programs / "test_platform"), working(name), "churn", "interrupt", "threads"],
+            [str(programs / "test_spaces"), working(name), "churn", "interrupt", "threads"],
             stdout=subprocess.PIPE,
         )
         try:
