@@ -1,0 +1,480 @@
+"""tmpfs(5): files in memory. Also the memory half of the overlay (sentry/fs/overlay.py) and of memfd_create(2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import errno as E
+from sentry.abi import fcntl as F
+from sentry.abi import stat as S
+from sentry.abi import statfs as SF
+from sentry.abi import xattr as X
+from sentry.errors import Errno
+from sentry.mm.objects import MemoryObject
+from sentry.vfs import clock
+from sentry.vfs.attr import SET_ATIME, SET_CTIME, SET_GID, SET_MODE, SET_MTIME, SET_SIZE, SET_UID, Attr, DirEntry, SetAttr
+from sentry.vfs.file import DirFile, File
+from sentry.vfs.inode import Inode, SuperBlock
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+    from sentry.vfs.mount import Path
+
+PAGE: Final = 4096
+DAY: Final = 86_400_000_000_000
+MAX_SIZE: Final = 0x7FFFFFFFFFFFFFFF
+DIRENT_SIZE: Final = 20  # what a directory of Linux's tmpfs counts for an entry
+XATTR_SPACE: Final = 1 << 20  # bytes of extended attributes one inode may have
+
+
+class TmpSuper(SuperBlock):
+    """One tmpfs. max_bytes and max_inodes of 0 mean no limit of its own (the sandbox's memory limit holds)."""
+
+    def __init__(self, dev: int, max_bytes: int = 0, max_inodes: int = 0, fstype: bytes = b"tmpfs") -> None:
+        super().__init__(fstype, dev)
+        self.source = fstype
+        self.max_bytes: int = max_bytes
+        self.max_inodes: int = max_inodes
+        self.used_bytes: int = 0
+        self.inodes: int = 0
+        self.last_ino: int = 0
+        self.magic: int = SF.TMPFS_MAGIC
+
+    def new_attr(self, mode: int, uid: int, gid: int) -> Attr:
+        """The attributes of a new inode, which is counted; ENOSPC beyond the limit."""
+        if self.max_inodes and self.inodes >= self.max_inodes:
+            raise Errno(E.ENOSPC)
+        self.inodes += 1
+        self.last_ino += 1
+        attr = Attr(self.last_ino, mode, uid, gid)
+        attr.dev = self.dev
+        attr.atime = attr.mtime = attr.ctime = attr.btime = clock.now()
+        return attr
+
+    def room(self, want: int) -> bool:
+        """May `want` more bytes be stored?"""
+        return not self.max_bytes or self.used_bytes + want <= self.max_bytes
+
+    def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
+        blocks = self.max_bytes // PAGE
+        free = max(0, blocks - self.used_bytes // PAGE)
+        return (self.magic, PAGE, blocks, free, free, self.max_inodes, max(0, self.max_inodes - self.inodes), F.NAME_MAX)
+
+
+class TmpInode(Inode):
+    """What all nodes in memory have: attributes and extended attributes."""
+
+    def __init__(self, sb: TmpSuper, attr: Attr) -> None:
+        super().__init__(sb, attr.mode)
+        self.fs: TmpSuper = sb
+        self.attr: Attr = attr
+        self.xattrs: dict[bytes, bytes] | None = None
+
+    def getattr(self) -> Attr:
+        return self.attr
+
+    def own(self) -> Attr:
+        """The attributes, about to be changed (the overlay takes the inode up first)."""
+        return self.attr
+
+    def setattr(self, change: SetAttr) -> None:
+        valid = change.valid
+        if valid & SET_SIZE:
+            self.resize(change.size)
+        attr = self.own()
+        if valid & SET_MODE:
+            attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
+            self.mode = attr.mode
+        if valid & SET_UID:
+            attr.uid = change.uid
+        if valid & SET_GID:
+            attr.gid = change.gid
+        if valid & SET_ATIME:
+            attr.atime = change.atime
+        if valid & SET_MTIME:
+            attr.mtime = change.mtime
+        if valid & SET_CTIME:
+            attr.ctime = change.ctime
+
+    def resize(self, size: int) -> None:
+        raise Errno(E.EINVAL)
+
+    def touch(self, atime: bool, mtime: bool) -> None:
+        now = clock.now()
+        if mtime:
+            attr = self.own()
+            attr.mtime = attr.ctime = now
+        elif atime:
+            # As with relatime, the default of Linux: an atime newer than the last change and a day young stays.
+            attr = self.attr
+            if attr.atime <= attr.mtime or attr.atime <= attr.ctime or now - attr.atime >= DAY:
+                attr.atime = now
+
+    def stored_xattrs(self) -> dict[bytes, bytes]:
+        if self.xattrs is None:
+            self.xattrs = {}
+        return self.xattrs
+
+    def getxattr(self, name: bytes) -> bytes:
+        value = self.stored_xattrs().get(name)
+        if value is None:
+            raise Errno(E.ENODATA)
+        return value
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        attr = self.own()
+        xattrs = self.stored_xattrs()
+        old = xattrs.get(name)
+        if old is None and flags & X.XATTR_REPLACE:
+            raise Errno(E.ENODATA)
+        if old is not None and flags & X.XATTR_CREATE:
+            raise Errno(E.EEXIST)
+        if sum(len(k) + len(v) for k, v in xattrs.items()) + len(name) + len(value) > XATTR_SPACE:
+            raise Errno(E.ENOSPC)
+        xattrs[name] = value
+        attr.ctime = clock.now()
+
+    def removexattr(self, name: bytes) -> None:
+        if name not in self.stored_xattrs():
+            raise Errno(E.ENODATA)
+        attr = self.own()
+        del self.stored_xattrs()[name]
+        attr.ctime = clock.now()
+
+    def listxattr(self) -> list[bytes]:
+        return list(self.stored_xattrs())
+
+    def unlinked(self) -> None:
+        """One name less."""
+        attr = self.own()
+        attr.nlink -= 1
+        attr.ctime = clock.now()
+
+    def dropped(self) -> None:
+        self.fs.inodes -= 1
+
+
+class TmpFile(TmpInode):
+    """A regular file: its data is a memory object."""
+
+    def __init__(self, sb: TmpSuper, attr: Attr) -> None:
+        super().__init__(sb, attr)
+        self.data: MemoryObject = MemoryObject.memory()
+        self.charged: int = 0  # bytes of memory counted in sb.used_bytes
+        self.seals: int = F.F_SEAL_SEAL
+
+    def getattr(self) -> Attr:
+        attr = self.attr
+        attr.size = self.data.size()
+        self.charge()
+        attr.blocks = self.charged >> 9
+        return attr
+
+    def charge(self) -> None:
+        """Brings the account in line with what the object holds."""
+        held = self.data.allocated()
+        if held != self.charged:
+            self.fs.used_bytes += held - self.charged
+            self.charged = held
+
+    def resize(self, size: int) -> None:
+        data = self.data
+        old = data.size()
+        if size < old and self.seals & F.F_SEAL_SHRINK or size > old and self.seals & F.F_SEAL_GROW:
+            raise Errno(E.EPERM)
+        if size != old:
+            data.truncate(size)
+            self.charge()
+
+    def reserve(self, count: int, offset: int) -> int:
+        """How many of `count` bytes may be written at `offset`: seals and the file system's size. EPERM, ENOSPC."""
+        if self.seals & (F.F_SEAL_WRITE | F.F_SEAL_FUTURE_WRITE | F.F_SEAL_GROW):
+            if self.seals & (F.F_SEAL_WRITE | F.F_SEAL_FUTURE_WRITE):
+                raise Errno(E.EPERM)
+            end = self.data.size()
+            if offset >= end:
+                raise Errno(E.EPERM)
+            count = min(count, end - offset)
+        fs = self.fs
+        if fs.max_bytes:
+            self.charge()
+            if not fs.room(count + PAGE):
+                free = fs.max_bytes - fs.used_bytes
+                held = self.data.allocated()
+                if offset + count <= held and offset + count <= self.data.size():
+                    return count  # rewrites pages that are there (no holes before them)
+                slack = -offset % PAGE
+                if free + slack <= 0:
+                    raise Errno(E.ENOSPC)
+                return min(count, free + slack)
+        return count
+
+    def open(self, t: Task, path: Path, flags: int) -> File:
+        return TmpOpenFile(flags, path, self)
+
+    def mapping(self) -> MemoryObject | None:
+        return self.data
+
+    def dropped(self) -> None:
+        self.fs.used_bytes -= self.charged
+        super().dropped()
+
+
+class TmpOpenFile(File):
+    """An open regular file in memory; data usually moves directly between guest memory and `mobj`."""
+
+    def __init__(self, flags: int, path: Path | None, inode: TmpFile) -> None:
+        super().__init__(flags, path, inode)
+        self.file: TmpFile = inode
+        self.seekable = True
+        self.mobj = inode.data
+
+    def read(self, t: Task, count: int, offset: int) -> bytes | None:
+        return self.file.data.pread(count, offset)
+
+    def write(self, t: Task, data: bytes, offset: int) -> int:
+        n = self.file.reserve(len(data), offset)
+        return self.file.data.pwrite(data if n == len(data) else data[:n], offset)
+
+    def reserve(self, t: Task, count: int, offset: int) -> int:
+        return self.file.reserve(count, offset)
+
+    def size(self) -> int:
+        return self.file.data.size()
+
+    def seek(self, t: Task, offset: int, whence: int) -> int:
+        if whence == F.SEEK_DATA or whence == F.SEEK_HOLE:
+            if offset < 0 or offset >= self.file.data.size():
+                raise Errno(E.ENXIO)
+            self.pos = self.file.data.seek(offset, whence == F.SEEK_HOLE)
+            return self.pos
+        return super().seek(t, offset, whence)
+
+    def truncate(self, t: Task, size: int) -> None:
+        self.file.resize(size)
+
+    def fallocate(self, t: Task, mode: int, offset: int, length: int) -> None:
+        file = self.file
+        if mode == F.FALLOC_FL_PUNCH_HOLE | F.FALLOC_FL_KEEP_SIZE:
+            if file.seals & (F.F_SEAL_WRITE | F.F_SEAL_FUTURE_WRITE):
+                raise Errno(E.EPERM)
+            file.data.punch(offset, length)
+        elif mode & ~F.FALLOC_FL_KEEP_SIZE == 0:
+            grows = offset + length > file.data.size()
+            if grows and file.seals & F.F_SEAL_GROW:
+                raise Errno(E.EPERM)
+            file.charge()
+            if not file.fs.room(max(0, length - file.charged)):
+                raise Errno(E.ENOSPC)
+            file.data.allocate(offset, length)
+            if grows and not mode & F.FALLOC_FL_KEEP_SIZE:
+                file.data.truncate(offset + length)
+        else:
+            raise Errno(E.EOPNOTSUPP)
+        file.charge()
+
+    def fsync(self, t: Task, data_only: bool) -> None:
+        pass
+
+
+class TmpLink(TmpInode):
+    def __init__(self, sb: TmpSuper, attr: Attr, target: bytes) -> None:
+        super().__init__(sb, attr)
+        self.target: bytes = target
+        attr.size = len(target)
+
+    def readlink(self) -> bytes:
+        return self.target
+
+
+class TmpNode(TmpInode):
+    """A FIFO, socket or device node."""
+
+
+class TmpDir(TmpInode):
+    """A directory: names to inodes. Its parent is only a number, for "..": the dentries know the rest."""
+
+    def __init__(self, sb: TmpSuper, attr: Attr) -> None:
+        super().__init__(sb, attr)
+        self.entries: dict[bytes, TmpInode] = {}
+        attr.nlink = 2
+
+    def getattr(self) -> Attr:
+        self.attr.size = DIRENT_SIZE * (2 + len(self.entries))
+        return self.attr
+
+    def lookup(self, name: bytes) -> Inode | None:
+        return self.entries.get(name)
+
+    def readdir(self) -> list[DirEntry]:
+        return [DirEntry(name, inode.attr.ino, inode.mode >> 12) for name, inode in self.entries.items()]
+
+    def changed(self, subdirs: int = 0) -> None:
+        """An entry came or went, `subdirs` of them directories."""
+        attr = self.own()
+        attr.mtime = attr.ctime = clock.now()
+        attr.nlink += subdirs
+
+    # What kinds of inodes are made in here; the overlay makes its own.
+
+    def make_file(self, mode: int, uid: int, gid: int) -> TmpInode:
+        return TmpFile(self.fs, self.fs.new_attr(mode, uid, gid))
+
+    def make_dir(self, mode: int, uid: int, gid: int) -> TmpInode:
+        return TmpDir(self.fs, self.fs.new_attr(mode, uid, gid))
+
+    def add(self, name: bytes, inode: TmpInode) -> None:
+        """Enters a new or moved inode under a name that is free."""
+        self.entries[name] = inode
+
+    def take(self, name: bytes) -> None:
+        """Removes an entry that exists."""
+        self.entries.pop(name, None)
+
+    def empty(self) -> bool:
+        return not self.entries
+
+    def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        inode = self.make_file(mode, uid, gid)
+        self.add(name, inode)
+        self.changed()
+        return inode
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        inode = self.make_dir(mode, uid, gid)
+        self.add(name, inode)
+        self.changed(1)
+        return inode
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        attr = self.fs.new_attr(mode, uid, gid)
+        attr.rdev = rdev
+        inode = TmpNode(self.fs, attr)
+        self.add(name, inode)
+        self.changed()
+        return inode
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        inode = TmpLink(self.fs, self.fs.new_attr(S.S_IFLNK | 0o777, uid, gid), target)
+        self.add(name, inode)
+        self.changed()
+        return inode
+
+    def tmpfile(self, mode: int, uid: int, gid: int) -> Inode:
+        inode = self.make_file(mode, uid, gid)
+        inode.attr.nlink = 0
+        return inode
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, TmpInode)
+        attr = inode.own()
+        attr.nlink += 1
+        attr.ctime = clock.now()
+        self.add(name, inode)
+        self.changed()
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, TmpInode)
+        self.take(name)
+        inode.unlinked()
+        self.changed()
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, TmpDir)
+        if not inode.empty():
+            raise Errno(E.ENOTEMPTY)
+        self.take(name)
+        inode.own().nlink = 0
+        self.changed(-1)
+
+    def rename(self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int) -> None:
+        assert isinstance(newdir, TmpDir) and isinstance(inode, TmpInode)
+        moves_dir = 1 if isinstance(inode, TmpDir) else 0
+        if flags & F.RENAME_EXCHANGE:
+            assert isinstance(target, TmpInode)
+            back_dir = 1 if isinstance(target, TmpDir) else 0
+            self.take(name)
+            newdir.take(newname)
+            self.add(name, target)
+            newdir.add(newname, inode)
+            self.changed(back_dir - moves_dir)
+            newdir.changed(moves_dir - back_dir)
+            target.own().ctime = clock.now()
+        else:
+            if isinstance(target, TmpDir):
+                if not target.empty():
+                    raise Errno(E.ENOTEMPTY)
+                newdir.take(newname)
+                target.own().nlink = 0
+                newdir.changed(-1)
+            elif isinstance(target, TmpInode):
+                newdir.take(newname)
+                target.unlinked()
+            self.take(name)
+            newdir.add(newname, inode)
+            self.changed(-moves_dir)
+            newdir.changed(moves_dir)
+        inode.own().ctime = clock.now()
+
+    def open(self, t: Task, path: Path, flags: int) -> File:
+        return DirFile(flags, path, self)
+
+
+class MountOptions:
+    """The data string of mount(2) for a tmpfs."""
+
+    def __init__(self, text: bytes, total: int) -> None:
+        """`total`: bytes of memory in the sandbox, which percentages and the default size refer to."""
+        self.size: int = total // 2
+        self.inodes: int = total // 2 // PAGE
+        self.mode: int = 0o1777
+        self.uid: int = 0
+        self.gid: int = 0
+        for option in text.split(b","):
+            if not option:
+                continue
+            key, _, value = option.partition(b"=")
+            if key == b"size":
+                self.size = parse_size(value, total)
+            elif key == b"nr_blocks":
+                self.size = parse_size(value, total) * PAGE
+            elif key == b"nr_inodes":
+                self.inodes = parse_size(value, total)
+            elif key == b"mode":
+                self.mode = parse_int(value, 8) & 0o7777
+            elif key == b"uid":
+                self.uid = parse_int(value, 10)
+            elif key == b"gid":
+                self.gid = parse_int(value, 10)
+            else:
+                raise Errno(E.EINVAL)
+
+
+def parse_int(text: bytes, base: int) -> int:
+    try:
+        value = int(text, base)
+    except ValueError:
+        raise Errno(E.EINVAL) from None
+    if not 0 <= value < 1 << 62:
+        raise Errno(E.EINVAL)
+    return value
+
+
+def parse_size(text: bytes, total: int) -> int:
+    """A number with k, m, g or %."""
+    scale = {b"k": 1 << 10, b"m": 1 << 20, b"g": 1 << 30}.get(text[-1:].lower())
+    if scale is not None:
+        return parse_int(text[:-1], 10) * scale
+    if text.endswith(b"%"):
+        return total * parse_int(text[:-1], 10) // 100
+    return parse_int(text, 10)
+
+
+def new(dev: int, options: MountOptions | None = None) -> TmpDir:
+    """The root directory of a new tmpfs (its super block is root.sb)."""
+    if options is None:
+        sb = TmpSuper(dev)
+        return TmpDir(sb, sb.new_attr(S.S_IFDIR | 0o755, 0, 0))
+    sb = TmpSuper(dev, options.size, options.inodes)
+    sb.options = b"size=%dk,nr_inodes=%d,mode=%o" % (options.size >> 10, options.inodes, options.mode)
+    return TmpDir(sb, sb.new_attr(S.S_IFDIR | options.mode, options.uid, options.gid))
