@@ -124,7 +124,9 @@ def stubs_of(sentry: int) -> list[int]:
         except OSError:
             continue
         comm, _, rest = stat.partition("(")[2].rpartition(")")
-        parent = int(rest.split()[1])
+        state, parent = rest.split()[0], int(rest.split()[1])
+        if state == "Z":  # dead; some machines' init is slow to reap
+            continue
         if parent == sentry or (comm.startswith("cordon-stub") and parent == 1):
             found.append(int(entry.name))
     return found
