@@ -1,0 +1,72 @@
+# Everything a newcomer needs; `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := $(shell find cordon sentry gofer platforms native -name '*.py' -o -name '*.[chS]' -o -name '*.toml' -o -name '*.lds' -o -name flags)
+PACKAGES := cordon sentry gofer platforms
+LINTED := $(PACKAGES) native tests bench tools setup.py
+
+.PHONY: help run build test lint bench asan dev docs clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: build ## build, then run a program of this machine in a sandbox
+	$(BIN)/cordon do -- /bin/sh -c 'uname -a; id; echo "processes:"; ps ax 2>/dev/null || true; ls /'
+
+build: .cache/installed ## compile everything and install it into .venv
+
+test: build .cache/test-packages ## lint, then run all tests
+	$(MAKE) --no-print-directory lint
+	CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon timeout 5000 $(BIN)/python -m pytest $(TESTS)
+
+lint: .cache/native ## ruff, mypy --strict, generated files
+	$(BIN)/ruff check $(wildcard $(LINTED))
+	$(BIN)/mypy
+	$(BIN)/python native/build_native.py --check
+	$(BIN)/python tools/gen_abi.py --check
+	$(BIN)/python tools/gen_seccomp.py --check
+	$(BIN)/python tools/gen_compat.py --check
+
+bench: build ## speed, natively and in a sandbox, interleaved
+	CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon $(BIN)/python -m pytest bench -q -s -o timeout=900 $(BENCH)
+
+asan: .cache/venv ## C unit tests with AddressSanitizer and UBSan
+	$(BIN)/python tools/asan.py
+
+dev: .cache/venv ## build the native extension in the tree, for running interpreted with tools/cordon
+	$(BIN)/python native/build_native.py --allow-missing
+
+docs: .cache/native ## write the generated pages and files again
+	$(BIN)/python tools/gen_abi.py
+	$(BIN)/python tools/gen_seccomp.py
+	$(BIN)/python tools/gen_compat.py
+
+clean: ## remove what was built (not .venv)
+	rm -rf build dist .cache .mypy_cache .ruff_cache .pytest_cache .benchmarks native/_core.*.so *.egg-info
+	find $(PACKAGES) native tests tools bench -name __pycache__ -prune -exec rm -rf {} +
+
+.cache/packages: debian-packages.txt
+	@mkdir -p .cache
+	@tools/need-packages $<
+	@touch $@
+
+.cache/test-packages: tests/debian-packages.txt
+	@mkdir -p .cache
+	@tools/need-packages $<
+	@touch $@
+
+.cache/venv: requirements-dev.txt .cache/packages
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.cache/native: $(SOURCES) .cache/venv
+	@$(BIN)/python native/build_native.py --allow-missing >/dev/null
+	@touch $@
+
+.cache/installed: $(SOURCES) pyproject.toml setup.py .cache/venv
+	@echo "compiling Cordon (minutes the first time)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
