@@ -31,7 +31,8 @@ struct cn_task_priv {
     u64 user_ns; /* of contexts dropped */
     int has_clock;
     clockid_t clock; /* CPU clock of the host thread */
-    u64 sys_ns; /* its last reading, kept after release */
+    u64 clock_base; /* its reading when the thread took the task up */
+    u64 sys_ns; /* kept after release */
 };
 
 struct cn_run_stats cn_stats;
@@ -84,7 +85,7 @@ void cn_task_release_ctx(struct cn_task *t)
     drop_ctx(p);
     p->mm = NULL;
     if (p->has_clock)
-        p->sys_ns = clock_ns(p->clock);
+        p->sys_ns += clock_ns(p->clock) - p->clock_base;
     p->has_clock = 0;
     if (p->place && p->place == cn_place_self)
         cn_place_leave();
@@ -119,6 +120,7 @@ static void adopt_thread(struct cn_task_priv *p)
     cn_place_enter();
     p->place = cn_place_self;
     p->has_clock = pthread_getcpuclockid(pthread_self(), &p->clock) == 0;
+    p->clock_base = clock_ns(p->clock);
 }
 
 /* Error code of a page fault as the processor would push it (Intel SDM vol. 3, 4.7). */
@@ -309,5 +311,5 @@ void cn_task_cpu_ns(struct cn_task *t, uint64_t *user, uint64_t *sys)
     struct cn_task_priv *p = t->priv;
 
     *user = p->user_ns + (p->ctx ? cn_ops->ctx_cpu_ns(p->ctx) : 0);
-    *sys = p->has_clock ? clock_ns(p->clock) : p->sys_ns;
+    *sys = p->sys_ns + (p->has_clock ? clock_ns(p->clock) - p->clock_base : 0);
 }
