@@ -1,0 +1,77 @@
+"""Inodes without names: pipes, sockets, eventfds and their like (fstat(2), /proc/PID/fd)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sentry.abi import fcntl as F
+from sentry.abi import stat as S
+from sentry.abi import statfs as SF
+from sentry.kernel.creds import Creds
+from sentry.vfs import clock
+from sentry.vfs.attr import SET_ATIME, SET_CTIME, SET_GID, SET_MODE, SET_MTIME, SET_UID, Attr, SetAttr
+from sentry.vfs.inode import Inode, SuperBlock
+
+
+class AnonSuper(SuperBlock):
+    """Where inodes of one kind without names are numbered; never mounted."""
+
+    def __init__(self, fstype: bytes, dev: int, magic: int) -> None:
+        super().__init__(fstype, dev)
+        self.magic: int = magic
+        self.last_ino: int = 1
+
+    def take_ino(self) -> int:
+        self.last_ino += 1
+        return self.last_ino
+
+    def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
+        return (self.magic, 4096, 0, 0, 0, 0, 0, F.NAME_MAX)
+
+
+# Device numbers without a device, below those that sentry/mounts.py gives out.
+SOCKFS: Final = AnonSuper(b"sockfs", 8, SF.SOCKFS_MAGIC)
+PIPEFS: Final = AnonSuper(b"pipefs", 13, SF.PIPEFS_MAGIC)
+ANON_INODEFS: Final = AnonSuper(b"anon_inodefs", 14, SF.ANON_INODE_FS_MAGIC)
+
+
+class AnonInode(Inode):
+    """An inode with attributes in memory and no name; owned by whoever made it."""
+
+    def __init__(self, sb: AnonSuper, mode: int, creds: Creds) -> None:
+        super().__init__(sb, mode)
+        attr = Attr(sb.take_ino(), mode, creds.fsuid, creds.fsgid)
+        attr.dev = sb.dev
+        attr.atime = attr.mtime = attr.ctime = clock.now()
+        self.attr: Attr = attr
+
+    def getattr(self) -> Attr:
+        return self.attr
+
+    def setattr(self, change: SetAttr) -> None:
+        attr = self.attr
+        valid = change.valid
+        if valid & SET_MODE:
+            attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
+            self.mode = attr.mode
+        if valid & SET_UID:
+            attr.uid = change.uid
+        if valid & SET_GID:
+            attr.gid = change.gid
+        if valid & SET_ATIME:
+            attr.atime = change.atime
+        if valid & SET_MTIME:
+            attr.mtime = change.mtime
+        if valid & SET_CTIME:
+            attr.ctime = change.ctime
+
+
+class SharedInode(AnonInode):
+    """The one inode of all anonymous files of Linux's anon_inodefs (eventfd, timerfd...): mode 0600 without a type."""
+
+
+def shared_inode() -> AnonInode:
+    return SHARED
+
+
+SHARED: Final = SharedInode(ANON_INODEFS, 0o600, Creds(0, 0, []))
