@@ -14,6 +14,7 @@ from sentry.errors import Errno
 from sentry.kernel.signals import NSIG, SIG_IGN
 from sentry.kernel.task import Task
 from sentry.kernel.threadgroup import ThreadGroup
+from sentry.vfs.mount import FSContext, Mount, Path
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -136,8 +137,6 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         tg = ThreadGroup(kernel, tid, parent, t.tg.pgrp, t.tg.limits.copy(), actions)
         tg.parent_task = t.tg.parent_task if f & S.CLONE_PARENT else t
         tg.personality = t.tg.personality
-        tg.dumpable = t.tg.dumpable
-        tg.keepcaps = t.tg.keepcaps
         tg.oom_score_adj = t.tg.oom_score_adj
     mm = t.mm.share() if f & S.CLONE_VM else t.mm.fork()
     try:
@@ -153,9 +152,7 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         mm.unref()
         raise
     if f & S.CLONE_NEWNS:
-        from sentry.vfs import mounts
-
-        fs.root, fs.cwd = mounts.copy_namespace(fs)
+        new_mount_namespace(fs)
     ffi.memmove(child.regs, t.regs, ffi.sizeof("struct cn_regs"))
     lib.cn_task_copy_xstate(child.native, t.native)
     child.regs.rax = 0
@@ -257,8 +254,17 @@ def await_vfork(t: Task, child: Task) -> None:
         t.in_vfork = False
 
 
-def check_exit_signal(sig: int) -> None:
-    if sig > NSIG:
+def new_mount_namespace(fs: FSContext) -> None:
+    """The context sees a copy of its mounts from now on (CLONE_NEWNS)."""
+    old = fs.root.mount.ns
+    if old is None:
         raise Errno(E.EINVAL)
+    _, made = old.clone()
+    fs.root = moved(fs.root, made)
+    fs.cwd = moved(fs.cwd, made)
 
 
+def moved(path: Path, made: dict[int, Mount]) -> Path:
+    """The same place in a copied mount tree."""
+    mount = made.get(path.mount.ident)
+    return path if mount is None else Path(mount, path.dentry)

@@ -65,8 +65,6 @@ class ThreadGroup:
 
         # prctl(2)
         self.subreaper: bool = False
-        self.dumpable: int = 1
-        self.keepcaps: bool = False
         self.personality: int = 0
         self.oom_score_adj: int = 0
 

@@ -10,7 +10,7 @@ from sentry.abi import signal as SIG
 from sentry.abi import wait as W
 from sentry.errors import ERESTARTSYS, Errno, Restart
 from sentry.kernel import exit as exiting
-from sentry.kernel.rusage import Usage, usage_of_group
+from sentry.kernel.usage import Usage, usage_of_group
 from sentry.kernel.wait import INTERRUPTED, TaskWaiter
 
 if TYPE_CHECKING:
@@ -113,3 +113,8 @@ def wait(t: Task, idtype: int, ident: int, options: int) -> Report | None:
                 raise Restart(ERESTARTSYS)
     finally:
         queue.remove(waiter)
+
+
+def peek(t: Task, idtype: int, ident: int, options: int) -> Report | None:
+    """What `wait` would report at once; nothing is taken."""
+    return scan(t, idtype, ident, options | W.WNOWAIT)

@@ -73,6 +73,7 @@ class AddressSpace:
         self.env_end: int = 0
         self.auxv: bytes = b""
         self.membarrier: int = 0  # commands that were registered
+        self.thp_disabled: bool = False  # prctl(PR_SET_THP_DISABLE); nothing here uses huge pages anyway
 
     # Life
 
@@ -91,9 +92,8 @@ class AddressSpace:
         for file in new.files.values():
             file.incref()
         new.next_cookie = self.next_cookie
-        new.exe = self.exe
         if self.exe is not None:
-            self.exe.incref()
+            new.set_exe(self.exe)
         new.dumpable = self.dumpable
         new.start_code, new.end_code = self.start_code, self.end_code
         new.start_data, new.end_data = self.start_data, self.end_data
@@ -102,7 +102,24 @@ class AddressSpace:
         new.env_start, new.env_end = self.env_start, self.env_end
         new.auxv = self.auxv
         new.membarrier = self.membarrier
+        new.thp_disabled = self.thp_disabled
         return new
+
+    def set_exe(self, file: File) -> None:
+        """The program that runs here; while it does, nobody may open its file for writing (ETXTBSY)."""
+        self.drop_exe()
+        self.exe = file
+        file.incref()
+        if file.inode is not None:
+            file.inode.writers -= 1
+
+    def drop_exe(self) -> None:
+        file = self.exe
+        if file is not None:
+            self.exe = None
+            if file.inode is not None:
+                file.inode.writers += 1
+            file.decref()
 
     def unref(self) -> None:
         """A user leaves; the last one frees everything. Its task's context must be gone by then."""
@@ -113,9 +130,7 @@ class AddressSpace:
         self.native = ffi.NULL
         files = list(self.files.values())
         self.files = {}
-        if self.exe is not None:
-            files.append(self.exe)
-            self.exe = None
+        self.drop_exe()
         for file in files:
             file.decref()
 
