@@ -244,6 +244,51 @@ static void test_died(void)
     end(&vm);
 }
 
+/* What the stub's own text may ask of the host, each with an allowed or a forbidden argument. */
+static void test_stub_filter(void)
+{
+    static const struct {
+        struct stub_op op;
+        int allowed;
+    } calls[] = {
+        {{SYS_mmap, {0x10000, 4096, PROT_READ, MAP_FIXED | MAP_SHARED, 0, 0}}, 1},
+        {{SYS_mmap, {0x7fff30000000, 4096, PROT_READ, MAP_FIXED | MAP_SHARED, 0, 0}}, 0},
+        {{SYS_mprotect, {0x10000, 4096, PROT_READ}}, 1},
+        {{SYS_mprotect, {STUB_TEXT, 4096, PROT_READ | PROT_WRITE | PROT_EXEC}}, 0},
+        {{SYS_mprotect, {STUB_CTRL, 4096, PROT_READ | PROT_WRITE}}, 0},
+        {{SYS_munmap, {0x10000, 4096}}, 1},
+        {{SYS_getppid, {0}}, 1},
+        {{SYS_clone, {SIGCHLD}}, 0},
+        {{SYS_clone, {STUB_FORK_FLAGS}}, 0},
+        {{SYS_clone3, {0}}, 0},
+        {{SYS_sendmsg, {STUB_FD_SOCK}}, 0},
+        {{SYS_recvmsg, {STUB_FD_SOCK}}, 0},
+        {{SYS_openat, {0}}, 0},
+        {{SYS_close, {0}}, 0},
+        {{SYS_execve, {0}}, 0},
+        {{SYS_ptrace, {0}}, 0},
+        {{SYS_kill, {1, 0}}, 0},
+        {{SYS_getppid | 0x40000000, {0}}, 0}, /* x32 */
+    };
+    struct vm vm;
+
+    if (strcmp(cn_ops->name, "ptrace"))
+        return;
+    START(&vm, syscall_loop);
+    EQ(go(&vm), CN_STOP_SYSCALL);
+    for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        struct stub_ctrl *ctrl = cn_mother_ctrl(cn_plat->mother, vm.as->slot);
+        ctrl->op[0] = calls[i].op;
+        int rc = trace_call(vm.ctx->pid, STUB_BATCH, STUB_CTRL + offsetof(struct stub_ctrl, op), 1);
+        if (calls[i].allowed ? rc < 0 : rc != -EFAULT) {
+            fprintf(stderr, "stub call %u (row %u): %d\n", (u32)calls[i].op.nr, i, rc);
+            exit(1);
+        }
+    }
+    EQ(go(&vm), CN_STOP_SYSCALL);
+    end(&vm);
+}
+
 static void test_host_file(void)
 {
     struct vm vm;
@@ -361,8 +406,8 @@ int main(int argc, char **argv)
 {
     static const struct test tests[] = {
 #define T(name) {#name, test_##name}
-        T(interrupt), T(threads),   T(recontext), T(batch), T(sync),
-        T(died),      T(host_file), T(cpu_time),  T(churn),
+        T(interrupt), T(threads),     T(recontext), T(batch),    T(sync),
+        T(died),      T(stub_filter), T(host_file), T(cpu_time), T(churn),
     };
     return harness_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]), test_bench);
 }
