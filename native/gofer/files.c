@@ -182,6 +182,11 @@ int cn_gf_utimes(int fd, int64_t asec, int64_t ansec, int64_t msec, int64_t mnse
     return utimensat(AT_FDCWD, name, t, 0) ? -errno : 0;
 }
 
+int cn_gf_fallocate(int fd, int mode, int64_t off, int64_t len)
+{
+    return fallocate(fd, mode, off, len) ? -errno : 0;
+}
+
 int cn_gf_statfs(int fd, uint64_t *out)
 {
     struct statfs s;

@@ -54,6 +54,9 @@ int cn_gf_statfs(int fd, uint64_t *out);
  * not to be had. Returns the bytes, 0 at the end, or -errno (-EINVAL: cap too small for the next entry). */
 int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap);
 
+/* fallocate(2), for the sentry on a donated descriptor. */
+int cn_gf_fallocate(int fd, int mode, int64_t off, int64_t len);
+
 /* Waits until one of n stream sockets is readable or closed. Its index, or -errno. */
 int cn_p9_wait(const int *fds, uint32_t n);
 /* Reads what is there (at least a byte; waits for it) to buf[have..cap). Bytes, 0 at end, -errno. Passed descriptors are dropped. */

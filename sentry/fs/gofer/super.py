@@ -1,0 +1,152 @@
+"""One tree of a gofer: the connection, the fids held there, and what is cached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gofer.client import ROOT_FID, Client
+from gofer.p9.wire import Attr as WireAttr
+from sentry.abi import fcntl as F
+from sentry.errors import Errno, SandboxError
+from sentry.vfs.attr import Attr
+from sentry.vfs.inode import SuperBlock
+
+if TYPE_CHECKING:
+    from sentry.fs.gofer.inode import GoferFile, GoferInode
+
+MAX_FIDS: Final = 8192  # each is a descriptor in the gofer
+MAX_HOST_FDS: Final = 2048  # of files that are not open, kept for the next open
+MAX_LINKED: Final = 4096  # files with several names whose inode is remembered
+MAX_LISTINGS: Final = 64  # directories whose whole listing is remembered
+INO_BITS: Final = 48
+
+
+class SentryClient(Client):
+    """A client whose failures are the sentry's: an errno of the guest's call, or the end of the sandbox."""
+
+    def fail(self, errno: int) -> Exception:
+        return Errno(errno)
+
+    def gone(self, why: str) -> Exception:
+        return SandboxError(f"the gofer failed: {why}")
+
+
+class Fid:
+    """A fid held at the gofer. One that is not pinned may be given up at any time, since its inode can be walked to again."""
+
+    def __init__(self, number: int) -> None:
+        self.number: int = number  # -1: given up
+        self.pinned: bool = False
+
+
+class GoferSuper(SuperBlock):
+    def __init__(self, sock: int, dev: int, shared: bool) -> None:
+        super().__init__(b"gofer", dev)
+        self.client: SentryClient = SentryClient(sock)
+        self.shared: bool = shared
+        self.revalidate = shared
+        self.walks = True
+        self.source = b"gofer"
+        self.fids: list[Fid] = []  # oldest first, given up ones among them
+        self.held: int = 0
+        self.devs: dict[int, int] = {}  # device numbers of the host -> small numbers for st_ino
+        self.linked: dict[tuple[int, int], GoferInode] = {}
+        self.listings: list[GoferInode] = []
+        self.hosts: list[GoferFile] = []  # files that have host descriptors, oldest first
+
+    def start(self) -> GoferInode:
+        """Attaches; the root inode."""
+        from sentry.fs.gofer.inode import new_inode
+
+        attr = self.client.start()
+        if not self.client.extended:
+            raise SandboxError("the gofer failed: it does not know 9P2000.L.cordon1")
+        root = new_inode(self, self.attr(attr), (attr.path, attr.dev), None, b"")
+        root.fid = Fid(ROOT_FID)
+        root.fid.pinned = True
+        return root
+
+    def attr(self, a: WireAttr) -> Attr:
+        """Attributes as the kernel has them. Inode numbers of mounts within the tree are kept apart from the root's."""
+        ino = a.path
+        index = self.devs.get(a.dev)
+        if index is None:
+            index = len(self.devs)
+            self.devs[a.dev] = index
+        if index:
+            ino ^= (index & 0x7FFF) << INO_BITS
+        attr = Attr(ino, a.mode, a.uid, a.gid, a.nlink)
+        attr.dev = self.dev
+        attr.rdev = a.rdev
+        attr.size = a.size
+        attr.blksize = a.blksize
+        attr.blocks = a.blocks
+        attr.atime = a.atime
+        attr.mtime = a.mtime
+        attr.ctime = a.ctime
+        attr.btime = a.btime
+        return attr
+
+    # Fids
+
+    def hold(self, number: int) -> Fid:
+        """Takes charge of a fresh fid; gives old ones up when there are too many."""
+        fid = Fid(number)
+        self.fids.append(fid)
+        self.held += 1
+        if self.held > MAX_FIDS:
+            self.give_up(MAX_FIDS // 2)
+        elif len(self.fids) > 4 * MAX_FIDS:
+            self.fids = [f for f in self.fids if f.number >= 0]
+        return fid
+
+    def drop(self, fid: Fid) -> None:
+        if fid.number > ROOT_FID:
+            self.client.clunk(fid.number)
+            self.held -= 1
+        fid.number = -1
+
+    def give_up(self, count: int) -> None:
+        """Clunks up to `count` of the oldest fids that can be had again (the newest is never among them)."""
+        kept: list[Fid] = []
+        last = len(self.fids) - 1
+        for i, fid in enumerate(self.fids):
+            if fid.number < 0:
+                continue
+            if count > 0 and not fid.pinned and i < last:
+                self.drop(fid)
+                count -= 1
+            else:
+                kept.append(fid)
+        self.fids = kept
+
+    # Caches
+
+    def remember_link(self, key: tuple[int, int], inode: GoferInode) -> None:
+        """An inode with several names is one inode by whichever it is found."""
+        linked = self.linked
+        if len(linked) >= MAX_LINKED:
+            del linked[next(iter(linked))]
+        linked[key] = inode
+
+    def remember_listing(self, inode: GoferInode) -> None:
+        self.listings.append(inode)
+        if len(self.listings) > MAX_LISTINGS:
+            self.listings.pop(0).listing = None
+
+    def remember_host(self, inode: GoferFile) -> None:
+        """A file got a host descriptor; those of the longest unused ones are closed when there are too many."""
+        self.hosts.append(inode)
+        if len(self.hosts) > MAX_HOST_FDS:
+            old = self.hosts[: MAX_HOST_FDS // 2]
+            self.hosts = self.hosts[MAX_HOST_FDS // 2 :]
+            for file in old:
+                if file.opens:
+                    self.hosts.append(file)
+                else:
+                    file.close_hosts()
+
+    def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
+        v = self.client.statfs(ROOT_FID)
+        return (v[0], v[1], v[2], v[3], v[4], v[5], v[6], min(v[8], F.NAME_MAX))
+
