@@ -178,7 +178,7 @@ int vma_growable(struct cn_mm *mm, u64 addr)
     if ((i == 0 || mm->v[i - 1].end + STACK_GAP <= wide) && v->end - wide <= mm->limits.stack)
         start = wide;
     u64 grown = v->start - start;
-    if (mm->total + grown > mm->limits.as)
+    if (mm->total + grown > mm->limits.address_space)
         return -EFAULT;
     v->start = start;
     mm->total += grown;

@@ -157,7 +157,7 @@ static u64 data_bytes(const struct cn_mm *mm)
 
 static int over_limits(struct cn_mm *mm, u64 len, u32 prot, u32 vma_flags)
 {
-    if (mm->limits.as != UINT64_MAX && mm->total + len > mm->limits.as)
+    if (mm->limits.address_space != UINT64_MAX && mm->total + len > mm->limits.address_space)
         return 1;
     if (mm->limits.data != UINT64_MAX && (prot & PROT_WRITE) && !(vma_flags & (CN_VMA_SHARED | CN_VMA_GROWSDOWN)) &&
         data_bytes(mm) + len > mm->limits.data)

@@ -23,7 +23,7 @@ struct cn_vma_info {
 
 /* Limits in bytes (RLIMIT_AS, DATA, STACK, MEMLOCK); UINT64_MAX for none. */
 struct cn_mm_limits {
-    uint64_t as, data, stack, memlock;
+    uint64_t address_space, data, stack, memlock;
 };
 
 /* An empty address space, one reference; on the platform that runs. */

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import ffi, lib
 from sentry.abi import errno as E
+from sentry.abi import resource as R
 from sentry.errors import Errno
 from sentry.mm.objects import MemoryObject, checked
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.limits import Limits
     from sentry.vfs.file import File
 
 NO_LIMIT: Final = 0xFFFFFFFFFFFFFFFF
@@ -136,12 +138,14 @@ class AddressSpace:
 
     # Layout
 
-    def set_limits(self, as_bytes: int, data: int, stack: int, memlock: int) -> None:
-        """RLIMIT_AS, DATA, STACK and MEMLOCK in bytes; NO_LIMIT (or more) for infinity."""
-        limits = ffi.new("struct cn_mm_limits *")
-        for name, value in (("as", as_bytes), ("data", data), ("stack", stack), ("memlock", memlock)):
-            setattr(limits, name, min(value, NO_LIMIT) if value >= 0 else NO_LIMIT)
-        lib.cn_mm_set_limits(self.native, limits)
+    def set_limits(self, limits: Limits) -> None:
+        """RLIMIT_AS, DATA, STACK and MEMLOCK of the process (setrlimit tells of changes)."""
+        native = ffi.new("struct cn_mm_limits *")
+        native.address_space = limits.soft(R.RLIMIT_AS)
+        native.data = limits.soft(R.RLIMIT_DATA)
+        native.stack = limits.soft(R.RLIMIT_STACK)
+        native.memlock = limits.soft(R.RLIMIT_MEMLOCK)
+        lib.cn_mm_set_limits(self.native, native)
 
     def set_base(self, mmap_top: int, brk_start: int) -> None:
         """Where mappings are placed below, and where the heap begins."""
