@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sentry.syscalls import memory, prctl, process, signal
+from sentry.syscalls import memory, pipe, prctl, process, signal
 
 FULL: Final = "full"
 PARTIAL: Final = "partial"  # with a note that says what is missing
