@@ -212,7 +212,7 @@ class Walk:
                 self.mount = goal.mount
                 self.dentry = goal.dentry
                 return b""
-        target = inode.readlink()
+        target = inode.readlink_for(t)
         if not target:
             raise Errno(E.ENOENT)
         if target[0] == 47:
