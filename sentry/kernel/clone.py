@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from native._core import ffi, lib
@@ -11,6 +10,7 @@ from sentry.abi import errno as E
 from sentry.abi import resource as R
 from sentry.abi import sched as S
 from sentry.errors import Errno
+from sentry.kernel import clock
 from sentry.kernel.signals import NSIG, SIG_IGN
 from sentry.kernel.task import Task
 from sentry.kernel.threadgroup import ThreadGroup
@@ -184,7 +184,7 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         child.rt_priority = 0
         child.nice = max(child.nice, 0)
     child.affinity = t.affinity
-    child.start_time = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    child.start_time = clock.monotonic()
     return child
 
 

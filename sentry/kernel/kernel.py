@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +10,8 @@ from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.errors import Errno, SandboxError
+from sentry.kernel import clock, signals
 from sentry.kernel import exit as exiting
-from sentry.kernel import signals
 from sentry.kernel.hostthreads import HostThreads
 from sentry.kernel.randomness import Randomness
 from sentry.kernel.session import ProcessGroup, Session
@@ -66,8 +65,8 @@ class Kernel:
         self.forks: int = 0  # processes and threads since boot (/proc/stat)
         self.sigpending: dict[int, int] = {}  # queued signals by user
         self.random: Randomness = Randomness(seed)
-        self.boot_monotonic: int = time.clock_gettime_ns(time.CLOCK_MONOTONIC)  # of the host when the sandbox booted
-        self.boot_realtime: int = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        self.boot_monotonic: int = clock.monotonic()  # of the host when the sandbox booted
+        self.boot_realtime: int = clock.realtime()
         # Called with (task, last thread of its process) when a thread ends, before it gives up memory and files.
         self.exit_hooks: list[Callable[[Task, bool], None]] = []
         # Called with the task after its memory and files are the new program's.
@@ -84,9 +83,14 @@ class Kernel:
         self.timers: Timers = Timers(self)
         self.fdnotify: FdNotifier = FdNotifier(self)
 
-    def monotonic(self) -> int:
-        """CLOCK_MONOTONIC of the guest in ns; what deadlines are measured by."""
-        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    def usage(self) -> dict[str, int]:
+        """What the first process and those it waited for have used: utime_ns, stime_ns, peak_bytes (of all guest memory)."""
+        from sentry.kernel.usage import usage_of_group
+        from sentry.mm import memfile
+
+        assert self.init is not None
+        u = usage_of_group(self.init)
+        return {"utime_ns": u.utime, "stime_ns": u.stime, "peak_bytes": memfile.peak()}
 
     # Numbers
 
@@ -135,7 +139,7 @@ class Kernel:
         self.groups[pid] = tg
         self.tasks[pid] = t
         self.init = tg
-        t.start_time = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        t.start_time = clock.monotonic()
         execve.execute_path(t, path, argv, envp)
         return t
 

@@ -51,6 +51,8 @@ class Usage:
         self.majflt += tg.majflt
         self.nvcsw += tg.nvcsw
         self.nivcsw += tg.nivcsw
+        if tg.tasks:
+            tg.maxrss = max(tg.maxrss, resident_kib(tg.tasks[0]))
         self.maxrss = max(self.maxrss, tg.maxrss)
         for t in tg.tasks:
             self.add_task(t)
@@ -64,6 +66,11 @@ class Usage:
         self.nvcsw += tg.children_nvcsw
         self.nivcsw += tg.children_nivcsw
         self.maxrss = max(self.maxrss, tg.children_maxrss)
+
+
+def resident_kib(t: Task) -> int:
+    """An upper bound: the private pages of the address space."""
+    return t.mm.stats().anon >> 10 if t.alive else 0
 
 
 def usage_of_group(tg: ThreadGroup) -> Usage:

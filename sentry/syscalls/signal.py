@@ -9,7 +9,7 @@ from sentry.abi import capability as CAP
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.errors import ERESTARTNOHAND, NO_RESULT, Errno, Restart
-from sentry.kernel import sigframe, signals
+from sentry.kernel import clock, sigframe, signals
 from sentry.kernel.pidfd import PidFile
 from sentry.kernel.signals import ALL, NSIG, SIG_DFL, SIG_IGN, SIGINFO_SIZE, UNBLOCKABLE, SigInfo, bit
 from sentry.kernel.wait import INTERRUPTED, TIMEOUT
@@ -289,7 +289,7 @@ def rt_sigtimedwait(t: Task, uset: int, uinfo: int, utimeout: int, size: int) ->
         sec, nsec = TIMESPEC.unpack(t.mm.read(utimeout, TIMESPEC.size))
         if sec < 0 or not 0 <= nsec < SECOND:
             raise Errno(E.EINVAL)
-        deadline = min(t.kernel.monotonic() + sec * SECOND + nsec, (1 << 63) - 1)
+        deadline = min(clock.monotonic() + sec * SECOND + nsec, (1 << 63) - 1)
     info = signals.dequeue(t, wanted)
     if info is None:
         t.waiting_for = wanted
