@@ -33,7 +33,7 @@ class Walk:
     def __init__(self) -> None:
         self.attrs: list[Attr] = []
         self.fids: list[int] = []
-        self.status: int = 0  # errno of the first component that was not found; 0: all asked for, or stopped by `target`
+        self.status: int = 0  # errno of the first not found; 0: all were, or `target` ended it
         self.target: bytes = b""  # of the last one, if it is a symbolic link
         self.hostfd: int = -1  # if asked for and to be had
 
@@ -112,10 +112,14 @@ class Client:
         out = self.out
         out.end()
         request = out.take()
-        n = int(lib.cn_p9_call(self.sock, request, len(request), out.start, self.buf, self.msize, self.fd_out))
+        n = int(
+            lib.cn_p9_call(self.sock, request, len(request), out.start, self.buf, self.msize, self.fd_out)
+        )
         self.passed = self.fd_out[0]
         if n < 0:
-            raise self.bad("it has gone" if n in (-E.EPIPE, -E.EBADF) else f"its connection failed: {os.strerror(-n)}")
+            raise self.bad(
+                "it has gone" if n in (-E.EPIPE, -E.EBADF) else f"its connection failed: {os.strerror(-n)}"
+            )
         reply = Reader(self.view[0:n], 4)
         got = reply.u8()
         reply.pos = C.HEADER  # the native call has compared the tag
@@ -197,7 +201,9 @@ class Client:
             self.finish(reply)
             if not C.MIN_MSIZE <= msize <= self.msize:
                 raise self.bad(f"it wants messages of {msize} bytes")
-            if version not in (C.VERSION_L, C.VERSION_CORDON) or version == C.VERSION_CORDON and not extended:
+            if version not in (C.VERSION_L, C.VERSION_CORDON) or (
+                version == C.VERSION_CORDON and not extended
+            ):
                 raise self.bad("it does not speak 9P2000.L")
             self.msize = msize
             self.extended = version == C.VERSION_CORDON
@@ -314,7 +320,9 @@ class Client:
             raise self.bad("it opened a file without giving it")
         return attr, fd
 
-    def make(self, fid: int, name: bytes, mode: int, rdev: int, uid: int, gid: int, target: bytes = b"") -> tuple[int, Attr, int]:
+    def make(
+        self, fid: int, name: bytes, mode: int, rdev: int, uid: int, gid: int, target: bytes = b""
+    ) -> tuple[int, Attr, int]:
         """Makes what mode's type says (extension only): (fid, attributes, O_RDWR descriptor of a regular file or -1)."""
         new = self.new_fid()
         out = self.begin(C.TMAKE)

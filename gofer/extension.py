@@ -53,7 +53,9 @@ class ExtendedConnection(Connection):
         if len(set(numbers)) != n:
             raise P9Error(E.EBADF)
         node_of(fid, self.node)
-        done = check(lib.cn_gf_walk(self.policy, self.node, names, len(names), n, self.nodes, self.attrs, self.status))
+        done = check(
+            lib.cn_gf_walk(self.policy, self.node, names, len(names), n, self.nodes, self.attrs, self.status)
+        )
         last: Fid | None = None
         for i in range(done):
             last = fid_of(self.nodes[i])

@@ -3,8 +3,9 @@
     python -I -m gofer.main FD        the spec is read from the inherited descriptor FD (gofer/spec.py)
     run(spec)                         the same in a fork of a process that has imported this already
 
-In order: namespaces (a user namespace, too, without CAP_SYS_ADMIN), a child as init of the pid namespace, the exported trees as the only root, no
-capability but what serving them needs, seccomp filter. Exits 0 when all connections are closed, 1 with one sentence when it can't start.
+In order: namespaces (a user namespace, too, without CAP_SYS_ADMIN), a child as init of the pid namespace, the exported
+trees as the only root, no capability but what serving them needs, seccomp filter. Exits 0 when all
+connections are closed, 1 with one sentence when it can't start.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ CAP_FSETID: Final = 4
 CAP_SYS_ADMIN: Final = 21
 CAP_SETFCAP: Final = 31
 CAPS_RO: Final = 1 << CAP_DAC_READ_SEARCH
-CAPS_RW: Final = CAPS_RO | 1 << CAP_CHOWN | 1 << CAP_DAC_OVERRIDE | 1 << CAP_FOWNER | 1 << CAP_FSETID | 1 << CAP_SETFCAP
+CAPS_RW: Final = (
+    CAPS_RO | 1 << CAP_CHOWN | 1 << CAP_DAC_OVERRIDE | 1 << CAP_FOWNER | 1 << CAP_FSETID | 1 << CAP_SETFCAP
+)
 
 
 def need(r: int, what: str) -> int:
@@ -95,7 +98,8 @@ def confine(spec: GoferSpec, privileged: bool) -> list[ExtendedConnection]:
     need(lib.cn_caps_bound(0), "drop capabilities")
     need(lib.cn_caps_keep(keep), "drop capabilities")
     connections = [
-        ExtendedConnection(e.fd, root.fd, e.readonly, root.policy) for e, root in zip(spec.exports, roots, strict=True)
+        ExtendedConnection(e.fd, root.fd, e.readonly, root.policy)
+        for e, root in zip(spec.exports, roots, strict=True)
     ]
     program = PROGRAMS["ro" if readonly else "rw"]
     need(lib.cn_seccomp_report(b"gofer", spec.log if spec.log >= 0 else 2), "prepare its seccomp filter")

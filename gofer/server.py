@@ -125,7 +125,9 @@ class Connection(Session):
             return
         node_of(fid, self.node)
         names = r.data[r.pos :]
-        done = check(lib.cn_gf_walk(self.policy, self.node, names, len(names), n, self.nodes, self.attrs, self.status))
+        done = check(
+            lib.cn_gf_walk(self.policy, self.node, names, len(names), n, self.nodes, self.attrs, self.status)
+        )
         last = fid_of(self.nodes[done - 1]) if done == n else None
         for i in range(done if last is None else done - 1):
             os.close(self.nodes[i].fd)
@@ -221,7 +223,9 @@ class Connection(Session):
 
     def create(self, fid: Fid, name: bytes, mode: int, uid: int, gid: int, access: int) -> tuple[Fid, int]:
         """Makes a regular file: its Fid (attributes in record 0) and a descriptor for I/O."""
-        io = os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | access, mode & S_PERM, dir_fd=fid.fd)
+        io = os.open(
+            name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | access, mode & S_PERM, dir_fd=fid.fd
+        )
         try:
             self.own(io, mode, uid, gid)
             new = adopt(check(lib.cn_gf_reopen(io, os.O_PATH)), self.node, self.attrs)
@@ -467,7 +471,7 @@ class Connection(Session):
     def xattr_name(self, name: bytes) -> bytes:
         if len(name) > C.MAX_NAME:
             raise P9Error(E.ERANGE)
-        if b"\0" in name or not name.startswith(XATTR_NAMESPACES) and (name != XATTR_ROOT or self.readonly):
+        if b"\0" in name or (not name.startswith(XATTR_NAMESPACES) and (name != XATTR_ROOT or self.readonly)):
             raise P9Error(E.EOPNOTSUPP)
         return name
 
@@ -479,7 +483,11 @@ class Connection(Session):
             self.allowed(fid)
             return os.getxattr(fid.magic(), self.xattr_name(name))
         names = [os.fsencode(n) for n in os.listxattr(fid.magic())]
-        return b"".join(n + b"\0" for n in names if n.startswith(XATTR_NAMESPACES) or (n == XATTR_ROOT and not self.readonly))
+        return b"".join(
+            n + b"\0"
+            for n in names
+            if n.startswith(XATTR_NAMESPACES) or (n == XATTR_ROOT and not self.readonly)
+        )
 
     def t_xattrwalk(self, r: Reader) -> None:
         fid = self.fid(r)

@@ -199,6 +199,7 @@ class Session:
                 raise P9Error(E.EISDIR)
             mode |= os.O_DIRECTORY
         elif not fid.isreg:
-            raise P9Error(E.ELOOP if fid.islink else E.EPERM)  # devices, FIFOs and sockets are the sentry's own affair
+            # Devices, FIFOs and sockets are the sentry's own affair.
+            raise P9Error(E.ELOOP if fid.islink else E.EPERM)
         self.allowed(fid)
         return check(lib.cn_gf_reopen(fid.fd, mode | (flags & C.L_TRUNC)))

@@ -51,7 +51,8 @@ class GoferSpec:
 def to_json(spec: GoferSpec) -> bytes:
     """The document that `parse` reads."""
     exports = [
-        {"source": text(e.source), "fd": e.fd, "readonly": e.readonly, "cwd": text(e.cwd)} for e in spec.exports
+        {"source": text(e.source), "fd": e.fd, "readonly": e.readonly, "cwd": text(e.cwd)}
+        for e in spec.exports
     ]
     document = {"exports": exports, "uid": spec.uid, "gid": spec.gid, "log": spec.log, "ready": spec.ready}
     return json.dumps(document).encode()

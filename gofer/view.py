@@ -1,8 +1,8 @@
 """The trees that a gofer serves, built in its own mount namespace: a tmpfs root with a directory (or file) for each export.
 
-All sources are cloned first (open_tree), then attached below the new root, which becomes the process's only one. Nothing is mounted on
-the host. System directories of the default view are shown with what everybody may read (policy of native/gofer), and files that hold secrets are
-covered as well.
+All sources are cloned first (open_tree), then attached below the new root, which becomes the process's only one. Nothing
+is mounted on the host. System directories of the default view are shown with what everybody may read (policy of
+native/gofer), and files that hold secrets are covered as well.
 """
 
 from __future__ import annotations
@@ -11,36 +11,16 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from gofer.places import EMPTY, KERNELS, LINKS, SECRET_DIRS, SECRET_FILES, SYSTEM, shown_cwd
 from gofer.spec import VIEW_DEFAULT, VIEW_HOST, Export, GoferError
 from native._core import ffi, lib
 
 if TYPE_CHECKING:
     from native._core import CData
 
-PLACE: Final = b"/proc"  # where the new root is mounted before it becomes the root; nothing below it is ever exported
+# Where the new root is mounted before it becomes the root; nothing below it is ever exported.
+PLACE: Final = b"/proc"
 AT_FDCWD: Final = -100
-
-SYSTEM: Final = (b"usr", b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"etc", b"opt")
-EMPTY: Final = (
-    (b"dev", 0o755), (b"proc", 0o755), (b"sys", 0o755), (b"run", 0o755), (b"run/lock", 0o1777), (b"tmp", 0o1777), (b"home", 0o755),
-    (b"root", 0o700), (b"mnt", 0o755), (b"media", 0o755), (b"srv", 0o755), (b"boot", 0o755), (b"var", 0o755), (b"var/tmp", 0o1777),
-    (b"var/lib", 0o755), (b"var/cache", 0o755), (b"var/log", 0o755), (b"var/spool", 0o755), (b"var/mail", 0o755),
-)  # fmt: skip
-LINKS: Final = ((b"var/run", b"/run"), (b"var/lock", b"/run/lock"))
-
-# Covered in the default view: nobody but root can read them anyway, so this guards against a gofer that was taken over.
-SECRET_FILES: Final = (
-    b"shadow", b"shadow-", b"gshadow", b"gshadow-", b"sudoers", b"krb5.keytab", b"ipsec.secrets", b"security/opasswd",
-)  # fmt: skip
-SECRET_DIRS: Final = (
-    b"ssl/private", b"sudoers.d", b"wireguard", b"openvpn", b"letsencrypt", b"NetworkManager/system-connections", b"ppp", b"pki/tls/private",
-    b"cryptsetup-keys.d", b"swanctl/private", b"docker", b"kubernetes", b"credstore", b"credstore.encrypted",
-)  # fmt: skip
-
-# Never shown because they are somebody's working directory; what lies below them may be (but for the kernel's own).
-NOT_SHOWN: Final = frozenset((b"/", b"/root", b"/home", b"/run", b"/boot", b"/var", b"/tmp", b"/var/tmp", b"/etc", b"/usr", b"/opt", b"/mnt",
-    b"/media", b"/srv", b"/var/lib"))  # fmt: skip
-KERNELS: Final = (b"/proc", b"/sys", b"/dev")
 
 
 class Tree:
@@ -58,13 +38,6 @@ class Root:
     def __init__(self, fd: int, policy: CData) -> None:
         self.fd: int = fd
         self.policy: CData = policy
-
-
-def shown_cwd(cwd: bytes) -> bool:
-    """May a working directory be shown at its own place? Not the home directories and system directories themselves."""
-    if cwd in NOT_SHOWN or os.path.dirname(cwd) == b"/home" or cwd == os.environb.get(b"HOME"):
-        return False
-    return not any(cwd == k or cwd.startswith(k + b"/") for k in KERNELS)
 
 
 def failed(what: str, path: bytes, r: int) -> GoferError:
@@ -145,7 +118,11 @@ def cover(where: bytes, empty: bytes) -> None:
     etc = where + b"/etc/"
     files = [etc + name for name in SECRET_FILES]
     try:
-        files += [etc + b"ssh/" + name for name in os.listdir(etc + b"ssh") if name.startswith(b"ssh_host_") and name.endswith(b"_key")]
+        files += [
+            etc + b"ssh/" + name
+            for name in os.listdir(etc + b"ssh")
+            if name.startswith(b"ssh_host_") and name.endswith(b"_key")
+        ]
     except OSError:
         pass
     for path in files:
@@ -201,7 +178,9 @@ def build(exports: list[Export], privileged: bool) -> list[Root]:
     r = int(lib.cn_root_pivot(b"."))
     if r < 0:
         raise failed("pivot to", PLACE, r)
-    r = int(lib.cn_mount(ffi.NULL, b"/", ffi.NULL, REMOUNT | BIND | RDONLY | NOSUID | NODEV | NOEXEC, ffi.NULL))
+    r = int(
+        lib.cn_mount(ffi.NULL, b"/", ffi.NULL, REMOUNT | BIND | RDONLY | NOSUID | NODEV | NOEXEC, ffi.NULL)
+    )
     if r < 0:
         raise failed("make read-only the root", b"/", r)
     roots = []

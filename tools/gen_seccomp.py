@@ -3,9 +3,10 @@
     python tools/gen_seccomp.py            writes gofer/filter.py and sentry/filter.py
     python tools/gen_seccomp.py --check    exit 1 when one differs from its table
 
-A table (gofer/seccomp.toml, sentry/seccomp.toml) is a list of rows: `call`, a list of names; `args`, conditions "index & mask == value" on
-its 64-bit arguments, all of which must hold; `only`, the variant or variants the row belongs to; `errno`, a number returned instead of allowing; and
-a `reason`. A call that no row allows is trapped (SIGSYS), one of another architecture kills.
+A table (gofer/seccomp.toml, sentry/seccomp.toml) is a list of rows: `call`, a list of names; `args`, conditions
+"index & mask == value" on its 64-bit arguments, all of which must hold; `only`, the variant or variants the row belongs
+to; `errno`, a number returned instead of allowing; and a `reason`. A call that no row allows is trapped (SIGSYS), one of
+another architecture kills.
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from sentry.abi import sysno
 
 # <linux/bpf_common.h>, <linux/seccomp.h>, <linux/audit.h>
 LD_ABS = 0x20
@@ -37,6 +35,7 @@ ARCH_X86_64 = 0xC000003E
 X32_BIT = 0x40000000
 OFF_NR, OFF_ARCH, OFF_ARGS = 0, 4, 16
 
+NUMBERS: dict[str, int] = {}
 FILES = {"gofer": ("ro", "rw"), "sentry": ("ptrace", "systrap", "kvm")}
 
 
@@ -57,10 +56,13 @@ Op = tuple[int, int, int, int]  # code, jump if true, jump if false, k
 
 
 def number(name: str) -> int:
-    value = getattr(sysno, name, None)
-    if not isinstance(value, int):
+    if not NUMBERS:
+        for line in (ROOT / "sentry" / "abi" / "sysno.py").read_text().splitlines():
+            if m := re.fullmatch(r"(\w+): Final = (\d+)", line):
+                NUMBERS[m[1]] = int(m[2])
+    if name not in NUMBERS:
         raise SystemExit(f"gen_seccomp: unknown system call {name}")
-    return value
+    return NUMBERS[name]
 
 
 def parse_test(text: str) -> Test:

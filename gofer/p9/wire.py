@@ -129,7 +129,14 @@ class Reader:
             return None
         if valid & C.GETATTR_BASIC != C.GETATTR_BASIC or mode & S_IFMT not in TYPES or mode > 0o177777:
             raise ProtocolError("attributes without a proper file type")
-        if size >> 63 or blocks >> 55 or ansec >= SECOND or mnsec >= SECOND or cnsec >= SECOND or bnsec >= SECOND:
+        if (
+            size >> 63
+            or blocks >> 55
+            or ansec >= SECOND
+            or mnsec >= SECOND
+            or cnsec >= SECOND
+            or bnsec >= SECOND
+        ):
             raise ProtocolError("attributes out of range")
         a = Attr(path, dev, mode)
         a.uid = uid

@@ -15,7 +15,17 @@ from sentry.abi import fcntl as F
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.mm.objects import MemoryObject
-from sentry.vfs.attr import SET_ATIME, SET_GID, SET_MODE, SET_MTIME, SET_SIZE, SET_UID, Attr, DirEntry, SetAttr
+from sentry.vfs.attr import (
+    SET_ATIME,
+    SET_GID,
+    SET_MODE,
+    SET_MTIME,
+    SET_SIZE,
+    SET_UID,
+    Attr,
+    DirEntry,
+    SetAttr,
+)
 from sentry.vfs.file import DirFile, File
 from sentry.vfs.inode import Inode
 
@@ -49,7 +59,8 @@ class GoferInode(Inode):
         self.fid: Fid | None = None
         self.stale: bool = False  # the attributes have changed at the gofer
         self.seen: int = time.monotonic_ns()  # when they were read
-        self.listing: dict[bytes, WireAttr | None] | None = None  # a directory's whole content, while it is remembered
+        # A directory's whole content, while it is remembered.
+        self.listing: dict[bytes, WireAttr | None] | None = None
         self.target: bytes = b""
 
     # Fids
@@ -364,7 +375,11 @@ class GoferDir(GoferInode):
         if not walk.fids:
             return child is None and walk.status == E.ENOENT
         a = walk.attrs[0]
-        same = isinstance(child, GoferInode) and child.key == (a.path, a.dev) and (child.mode ^ a.mode) & S.S_IFMT == 0
+        same = (
+            isinstance(child, GoferInode)
+            and child.key == (a.path, a.dev)
+            and (child.mode ^ a.mode) & S.S_IFMT == 0
+        )
         if isinstance(child, GoferInode) and same:
             child.fresh(self.fs.attr(a))
             child.parent = self
@@ -476,7 +491,9 @@ class GoferDir(GoferInode):
         inode.stale = True
         self.changed()
 
-    def rename(self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int) -> None:
+    def rename(
+        self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int
+    ) -> None:
         assert isinstance(inode, GoferInode) and isinstance(newdir, GoferDir)
         if target is not None:
             assert isinstance(target, GoferInode)

@@ -149,4 +149,3 @@ class GoferSuper(SuperBlock):
     def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
         v = self.client.statfs(ROOT_FID)
         return (v[0], v[1], v[2], v[3], v[4], v[5], v[6], min(v[8], F.NAME_MAX))
-
