@@ -134,15 +134,12 @@ class Inode:
         raise Errno(E.EINVAL)
 
     def readlink_for(self, t: Task | None) -> bytes:
-        """The target as this task sees it (/proc/self); None: the kernel itself asks. The walk and readlink(2) call this."""
+        """The target as this task sees it (/proc/self, magic links); None: the kernel itself asks. The walk and
+        readlink(2) call this."""
         return self.readlink()
 
     def follow(self, t: Task) -> Path | None:
         """A magic link (/proc/PID/fd/N) leads straight to a path; None: use readlink_for()."""
-        return None
-
-    def magic_text(self, t: Task) -> bytes | None:
-        """What readlink(2) shows of a magic link to this task (it may depend on the task's root); None: readlink()."""
         return None
 
     # Opening
