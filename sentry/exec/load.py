@@ -94,12 +94,7 @@ def load(
     mm = AddressSpace(kernel)
     try:
         limits = t.tg.limits
-        mm.set_limits(
-            limits.soft(R.RLIMIT_AS),
-            limits.soft(R.RLIMIT_DATA),
-            limits.soft(R.RLIMIT_STACK),
-            limits.soft(R.RLIMIT_MEMLOCK),
-        )
+        mm.set_limits(limits)
         layout = Layout(kernel.random, not t.tg.personality & PR.ADDR_NO_RANDOMIZE, limits.soft(R.RLIMIT_STACK))
         mm.set_base(layout.mmap_top, 0)
         image = program.image

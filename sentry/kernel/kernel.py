@@ -85,7 +85,7 @@ class Kernel:
 
     def usage(self) -> dict[str, int]:
         """What the first process and those it waited for have used: utime_ns, stime_ns, peak_bytes (of all guest memory)."""
-        from sentry.kernel.usage import usage_of_group
+        from sentry.kernel.rusage import usage_of_group
         from sentry.mm import memfile
 
         assert self.init is not None

@@ -10,7 +10,7 @@ from sentry.abi import signal as SIG
 from sentry.abi import wait as W
 from sentry.errors import ERESTARTSYS, Errno, Restart
 from sentry.kernel import exit as exiting
-from sentry.kernel.usage import Usage, usage_of_group
+from sentry.kernel.rusage import Usage, usage_of_group
 from sentry.kernel.wait import INTERRUPTED, TaskWaiter
 
 if TYPE_CHECKING:
