@@ -1,0 +1,31 @@
+"""Entry point of the command line: `cordon` and `python -m cordon`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BOOT = f"import sys; sys.path.insert(0, {ROOT!r}); from cordon.__main__ import main; sys.exit(main())"
+
+
+def isolate() -> None:
+    """Makes sure that nothing in the caller's folder or PYTHONPATH is imported: starts again with -I if it could be."""
+    if sys.flags.isolated:
+        return
+    here = sys.path[0] if sys.path else ""
+    if here in ("", os.getcwd()) or "PYTHONPATH" in os.environ or "PYTHONHOME" in os.environ:
+        os.execv(sys.executable, [sys.executable, "-I", "-c", BOOT, *sys.argv[1:]])
+    del sys.path[0]  # the folder of the `cordon` script
+
+
+def main() -> int:
+    """Runs the command line in sys.argv; the exit status."""
+    isolate()
+    from cordon.cli import run_verb
+
+    return run_verb(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

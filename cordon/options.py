@@ -1,0 +1,112 @@
+"""What a sandbox is asked to be, as the command line and the Python API say it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, NamedTuple
+
+from cordon.errors import CordonError
+
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class Mount(NamedTuple):
+    """A host file or directory shown in the sandbox. Changes reach the host only when it is `writable`."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Mount:
+        """SRC:DST[:ro|rw], as in --mount. Colons in the paths are not possible."""
+        parts = text.split(":")
+        if len(parts) not in (2, 3) or not parts[0] or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
+            raise CordonError(f"mount {text!r}: not of the form SRC:DST[:ro|rw]", 2)
+        return cls(parts[0], parts[1], len(parts) == 3 and parts[2] == "rw")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "512M" and the like; units k, m, g, t are powers of 1024."""
+    match = re.fullmatch(r"(\d+)([kmgt]?)(i?b)?", text.strip().lower())
+    if not match or int(match[1]) == 0:
+        raise CordonError(f"size {text!r}: not a positive number with an optional unit K, M, G or T", 2)
+    return int(match[1]) * UNITS[match[2]]
+
+
+class Options:
+    """One sandbox. Everything has the default that `cordon do` documents."""
+
+    def __init__(self, args: list[str]) -> None:
+        self.args = args
+        self.platform = "auto"
+        #: Host directory to be the root; "" for the default view.
+        self.root = ""
+        self.mounts: list[Mount] = []
+        #: NAME=VALUE, added to the minimal environment.
+        self.env: list[str] = []
+        #: Nothing but `env`, not even the minimal environment.
+        self.env_only = False
+        #: In the guest's view; "" for the caller's own where it is shown, else "/".
+        self.cwd = ""
+        #: Ids of the first process, -1: the caller's.
+        self.uid = -1
+        self.gid = -1
+        self.hostname = "cordon"
+        #: Seconds, 0 for none.
+        self.timeout = 0.0
+        #: Bytes, 0 for none.
+        self.memory = 0
+        #: Tasks, 0 for none.
+        self.pids = 0
+        self.strace = False
+        #: File for the debug log, "" for none.
+        self.debug_log = ""
+
+    def set_user(self, text: str) -> None:
+        """UID[:GID] in numbers; without GID it is the same number."""
+        match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+        if not match or max(int(match[1]), int(match[2] or 0)) >= 0xFFFFFFFF:
+            raise CordonError(f"user {text!r}: not of the form UID[:GID] in numbers", 2)
+        self.uid = int(match[1])
+        self.gid = int(match[2]) if match[2] else self.uid
+
+    def check(self) -> None:
+        """Raises CordonError for what no sandbox can be."""
+        if not self.args or not self.args[0]:
+            raise CordonError("no command given", 2)
+        for word in [*self.args, *self.env, self.hostname, self.cwd]:
+            if "\0" in word:
+                raise CordonError(f"{word!r}: holds a NUL character", 2)
+        for pair in self.env:
+            if pair.find("=") < 1:
+                raise CordonError(f"environment {pair!r}: not of the form NAME=VALUE", 2)
+        if self.cwd and not self.cwd.startswith("/"):
+            raise CordonError(f"working directory {self.cwd!r}: not absolute", 2)
+        if not 0 < len(os.fsencode(self.hostname)) <= 64:
+            raise CordonError(f"hostname {self.hostname!r}: not of 1 to 64 bytes", 2)
+        if self.timeout < 0 or self.memory < 0 or self.pids < 0:
+            raise CordonError("timeout, memory and pids cannot be negative", 2)
+        if self.root and not os.path.isdir(self.root):
+            raise CordonError(f"root {self.root}: {why_not_directory(self.root)}")
+        for mount in self.mounts:
+            if not mount.target.startswith("/"):
+                raise CordonError(f"mount {mount.source}:{mount.target}: the target is not absolute", 2)
+            if not os.path.exists(mount.source):
+                raise CordonError(f"mount {mount.source}: no such file or directory")
+
+    def to_plain(self) -> dict[str, Any]:
+        """As JSON can say it."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Options:
+        options = cls([])
+        vars(options).update(plain)
+        options.mounts = [Mount(*m) for m in options.mounts]
+        return options
+
+
+def why_not_directory(path: str) -> str:
+    return "not a directory" if os.path.exists(path) else "no such directory"

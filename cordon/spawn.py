@@ -1,0 +1,158 @@
+"""Starts the two processes of a sandbox, the gofer and the sentry, as forks of this (isolated, single-threaded) one.
+
+Both die with this process, and with them everything below: each makes a pid namespace of its own. They start at the same
+time; whichever cannot go on says so on its line to the front.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cordon import specs
+from cordon.errors import CordonError
+from cordon.options import Options
+
+#: What the front forwards; the terminal and process managers may send it to the whole group, so gofer and sentry ignore it.
+FORWARDED = (
+    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM,
+    signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGIO, signal.SIGPWR,
+    signal.SIGURG, signal.SIGVTALRM, signal.SIGPROF,
+)  # fmt: skip
+#: Not ignored by them, because that would change how they work.
+KEPT_DEFAULT = (signal.SIGCONT, signal.SIGWINCH, signal.SIGURG)
+
+
+class Processes:
+    """A sandbox that was started: its processes, and the front's ends of the lines to them."""
+
+    def __init__(self, gofer: int, sentry: int, control: socket.socket, ready: int) -> None:
+        self.gofer = gofer
+        self.sentry = sentry
+        #: To and from the sentry, one JSON object a line (sentry/control/channel.py).
+        self.control = control
+        #: The gofer's one line: "ok" or "error: sentence".
+        self.ready = ready
+
+
+def platform_of(options: Options) -> str:
+    """The platform to use. With one candidate for "auto" its start is the proof that it works."""
+    from platforms import detect
+    from platforms.platform import PlatformError
+
+    built = [name for name, platform in detect.PLATFORMS.items() if platform is not None]
+    if options.platform == detect.AUTO and len(built) == 1:
+        return built[0]
+    try:
+        return detect.choose(options.platform)
+    except PlatformError as e:
+        raise CordonError(str(e)) from None
+
+
+def fill_stdio() -> None:
+    """Descriptors 0 to 2 exist, so that no other file takes their numbers."""
+    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def open_log(path: str) -> int:
+    if not path:
+        return -1
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise CordonError(f"debug log {path}: {os.strerror(e.errno or 0).lower()}") from None
+
+
+def fork(body: Callable[[], int], keep: list[int]) -> int:
+    """A child that has only the descriptors 2 and `keep` (0 is empty, 1 goes where 2 goes) and ends with what `body` returns."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        for sig in FORWARDED:
+            if sig not in KEPT_DEFAULT:
+                signal.signal(sig, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(2, 1)
+        close_all_but([0, 1, 2, *keep])
+        status = body()
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def close_all_but(keep: list[int]) -> None:
+    first = 0
+    for fd in sorted({fd for fd in keep if fd >= 0}):
+        if fd > first:
+            os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1 << 20)
+
+
+def gofer_body(document: dict[str, Any]) -> NoReturn:
+    from gofer import main, spec
+
+    main.run(spec.parse(json.dumps(document).encode()))
+
+
+def sentry_body(document: dict[str, Any]) -> int:
+    from sentry import main
+
+    fd = os.memfd_create("cordon-spec")
+    os.write(fd, json.dumps(document).encode())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return main.main(fd)
+
+
+def start(options: Options) -> Processes:
+    """Starts both. The caller has blocked the signals in FORWARDED."""
+    from native._core import lib
+
+    fill_stdio()
+    platform = platform_of(options)
+    log = open_log(options.debug_log)
+    terminal = os.isatty(0) and os.isatty(1)
+    pairs = [socket.socketpair() for _ in range(1 + len(options.mounts))]
+    ours, theirs = socket.socketpair()
+    ready, ready_out = os.pipe()
+    stdio = [os.dup(fd) for fd in (0, 1, 2)]
+    me = os.getpid()
+
+    gofer_fds = [a.fileno() for a, _ in pairs]
+    gofer_doc = specs.gofer_document(options, gofer_fds, ready_out, log)
+    sentry_fds = [b.fileno() for _, b in pairs]
+    sentry_doc = specs.sentry_document(options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal)
+
+    def tied(body: Callable[[], int]) -> Callable[[], int]:
+        def run() -> int:
+            return 1 if lib.cn_die_with_parent(me) < 0 else body()
+
+        return run
+
+    sentry = fork(tied(lambda: sentry_body(sentry_doc)), [*sentry_fds, *stdio, theirs.fileno(), log])
+    gofer = fork(tied(lambda: gofer_body(gofer_doc)), [*gofer_fds, ready_out, log])
+    for a, b in pairs:
+        a.close()
+        b.close()
+    theirs.close()
+    os.close(ready_out)
+    for fd in [*stdio, log]:
+        if fd >= 0:
+            os.close(fd)
+    return Processes(gofer, sentry, ours, ready)
