@@ -42,6 +42,9 @@ class File:
         self.hostfd: int = -1  # a host descriptor that data may go to and from directly, at any offset if seekable
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
         self.entries: list[DirEntry] | None = None  # the listing that getdents goes through; pos is an index into it
+        self.records: bool = False  # a write is one record (datagrams): never split
+        self.read_timeout: int = 0  # ns; SO_RCVTIMEO, 0: none
+        self.write_timeout: int = 0  # ns; SO_SNDTIMEO
         self.counted: bool = False  # holds one of inode.writers
         self.epitems: list[EpollItem] | None = None  # epoll registrations of this description
         self.owner: int = 0  # F_SETOWN
@@ -71,6 +74,10 @@ class File:
     def write(self, t: Task, data: bytes, offset: int) -> int:
         """Bytes taken; WOULD_BLOCK when none could be taken without blocking."""
         raise Errno(E.EINVAL)
+
+    def reserve(self, t: Task, count: int, offset: int) -> int:
+        """Before data goes directly into `mobj`: how many bytes may be written; EPERM (seals), ENOSPC."""
+        return count
 
     def size(self) -> int:
         """The end for SEEK_END and O_APPEND."""
@@ -130,6 +137,10 @@ class File:
 
     def fsync(self, t: Task, data_only: bool) -> None:
         raise Errno(E.EINVAL)
+
+    def pipe_size(self, t: Task, size: int) -> int:
+        """F_SETPIPE_SZ, or F_GETPIPE_SZ for size -1; EBADF for what is no pipe."""
+        raise Errno(E.EBADF)
 
     def set_flags(self, flags: int) -> None:
         """F_SETFL: `flags` is the whole new status word."""

@@ -1,0 +1,433 @@
+"""Moving data between guest memory and open files: blocking, positions, limits, partial results.
+
+Data of files with a host descriptor (`hostfd`) or a memory object (`mobj`) moves straight between it and guest memory in C; for
+everything else a File gives and takes bytes. Results are byte counts; failure raises Errno or, interrupted with nothing moved, Restart.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from native._core import lib
+from sentry.abi import errno as E
+from sentry.abi import fcntl as F
+from sentry.abi import inotify as I
+from sentry.abi import mount as M
+from sentry.abi import poll as P
+from sentry.abi import resource as R
+from sentry.abi import signal as SIG
+from sentry.abi import stat as S
+from sentry.errors import ERESTARTSYS, Errno, Restart
+from sentry.kernel import signals
+from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
+from sentry.vfs import access, notify
+from sentry.vfs.attr import SET_MODE, SetAttr
+from sentry.vfs.file import WOULD_BLOCK, File
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+MAX_RW: Final = 0x7FFFF000  # what one call moves at most (read(2), NOTES)
+CHUNK: Final = 1 << 20  # bytes handed to a File at a time
+READABLE: Final = P.POLLIN | P.POLLRDNORM | P.POLLHUP | P.POLLERR | P.POLLRDHUP | P.POLLPRI
+WRITABLE: Final = P.POLLOUT | P.POLLWRNORM | P.POLLHUP | P.POLLERR
+
+# Per-call flags.
+NOWAIT: Final = 1
+APPEND: Final = 2
+
+
+class Segment:
+    """One iovec."""
+
+    def __init__(self, addr: int, length: int) -> None:
+        self.addr: int = addr
+        self.length: int = length
+
+
+# Reading
+
+
+def read_once(t: Task, file: File, addr: int, count: int, offset: int) -> int:
+    """One attempt to read; WOULD_BLOCK or a count."""
+    if file.seekable:
+        n = -1
+        if file.mobj is not None:
+            n = lib.cn_mm_mobj_read(t.mm.native, file.mobj.native, addr, count, offset)
+        elif file.hostfd >= 0:
+            n = lib.cn_mm_host_read(t.mm.native, file.hostfd, addr, count, offset)
+        else:
+            data = file.read(t, min(count, CHUNK), offset)
+            return deliver(t, addr, data)
+        if n < 0:
+            raise Errno(-n)
+        return n
+    return deliver(t, addr, file.read(t, min(count, CHUNK), offset))
+
+
+def deliver(t: Task, addr: int, data: bytes | None) -> int:
+    """Hands what was read to the guest."""
+    if data is None:
+        return WOULD_BLOCK
+    n = len(data)
+    if n:
+        done: int = lib.cn_mm_write_some(t.mm.native, addr, data, n)
+        if done < 0:
+            raise Errno(-done)
+        return done
+    return 0
+
+
+def read_at(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
+    """Reads at `offset` (-1 for a stream), waiting unless the description or the call says not to."""
+    n = read_once(t, file, addr, count, offset)
+    if n != WOULD_BLOCK:
+        return n
+    if file.flags & F.O_NONBLOCK or flags & NOWAIT:
+        raise Errno(E.EAGAIN)
+    deadline = NO_DEADLINE
+    if file.read_timeout:
+        deadline = time.monotonic_ns() + file.read_timeout
+    waiter = TaskWaiter(t, READABLE)
+    file.waitq.add(waiter)
+    try:
+        while True:
+            n = read_once(t, file, addr, count, offset)
+            if n != WOULD_BLOCK:
+                return n
+            why = t.block(deadline)
+            if why == INTERRUPTED:
+                n = read_once(t, file, addr, count, offset)
+                if n != WOULD_BLOCK:
+                    return n
+                if deadline != NO_DEADLINE:
+                    raise Errno(E.EINTR)
+                raise Restart(ERESTARTSYS)
+            if why == TIMEOUT:
+                raise Errno(E.EAGAIN)
+    finally:
+        file.waitq.remove(waiter)
+
+
+def after_read(file: File) -> None:
+    """Access time and IN_ACCESS."""
+    inode = file.inode
+    path = file.path
+    if inode is None or path is None:
+        return
+    mount = path.mount
+    if not file.flags & F.O_NOATIME and not mount.flags & (M.MS_NOATIME | M.MS_RDONLY):
+        inode.touch(True, False)
+    if notify.STATE.watches:
+        notify.at(path.dentry, I.IN_ACCESS)
+
+
+def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
+    """read(2) and pread(2): `offset` -1 means at the description's position."""
+    if not file.readable:
+        raise Errno(E.EBADF)
+    count = min(count, MAX_RW)
+    if not file.seekable:
+        if offset >= 0:
+            raise Errno(E.ESPIPE)
+        n = read_at(t, file, addr, count, -1, flags)
+        if n and notify.STATE.watches:
+            after_read(file)
+        return n
+    if offset >= 0:
+        n = read_at(t, file, addr, count, offset, flags)
+    else:
+        n = read_at(t, file, addr, count, file.pos, flags)
+        file.pos += n
+    if n:
+        after_read(file)
+    return n
+
+
+def readv(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
+    if not file.readable:
+        raise Errno(E.EBADF)
+    if not file.seekable:
+        if offset >= 0:
+            raise Errno(E.ESPIPE)
+        return read_stream(t, file, iov, flags)
+    pos = file.pos if offset < 0 else offset
+    total = 0
+    try:
+        for seg in iov:
+            while seg.length:
+                n = read_at(t, file, seg.addr, seg.length, pos + total, flags)
+                total += n
+                if n < seg.length and (n == 0 or file.mobj is not None or file.hostfd >= 0):
+                    return total
+                seg.addr += n
+                seg.length -= n
+    except (Errno, Restart):
+        if total == 0:
+            raise
+    finally:
+        if offset < 0:
+            file.pos += total
+        if total:
+            after_read(file)
+    return total
+
+
+def read_stream(t: Task, file: File, iov: list[Segment], flags: int) -> int:
+    """One read of a stream, scattered."""
+    want = min(sum_of(iov), CHUNK)
+    data = receive(t, file, want, -1, flags)
+    total = 0
+    for seg in iov:
+        if total >= len(data):
+            break
+        part = data[total : total + seg.length]
+        n: int = lib.cn_mm_write_some(t.mm.native, seg.addr, part, len(part)) if part else 0
+        if n < 0:
+            if total:
+                break
+            raise Errno(-n)
+        total += n
+        if n < len(part):
+            break
+    return total
+
+
+def receive(t: Task, file: File, count: int, offset: int, flags: int) -> bytes:
+    """Waits for data like read_at, but returns the bytes (sendfile, splice, readv)."""
+    waiter: TaskWaiter | None = None
+    try:
+        while True:
+            data = file.read(t, count, offset)
+            if data is not None:
+                return data
+            if file.flags & F.O_NONBLOCK or flags & NOWAIT:
+                raise Errno(E.EAGAIN)
+            if waiter is None:
+                waiter = TaskWaiter(t, READABLE)
+                file.waitq.add(waiter)
+                continue
+            if t.block() == INTERRUPTED:
+                data = file.read(t, count, offset)
+                if data is not None:
+                    return data
+                raise Restart(ERESTARTSYS)
+    finally:
+        if waiter is not None:
+            file.waitq.remove(waiter)
+
+
+# Writing
+
+
+def clip_to_limit(t: Task, file: File, count: int, offset: int) -> int:
+    """How much RLIMIT_FSIZE and the greatest file size let through; EFBIG with SIGXFSZ when nothing."""
+    inode = file.inode
+    if inode is None or inode.mode & S.S_IFMT != S.S_IFREG:
+        return count
+    limit = t.tg.limits.soft(R.RLIMIT_FSIZE)
+    if offset + count > limit:
+        if offset >= limit:
+            signals.send_to_task(t, signals.kernel_info(SIG.SIGXFSZ))
+            raise Errno(E.EFBIG)
+        return limit - offset
+    if offset + count > 0x7FFFFFFFFFFFFFFF:
+        raise Errno(E.EFBIG)
+    return count
+
+
+def before_write(t: Task, file: File) -> None:
+    """Set-ID bits end with a write."""
+    inode = file.inode
+    if inode is not None and inode.mode & (S.S_ISUID | S.S_ISGID):
+        mode = access.without_privileges(t.creds, inode)
+        if mode != inode.mode:
+            change = SetAttr(SET_MODE)
+            change.mode = mode & 0o7777
+            inode.setattr(change)
+
+
+def after_write(file: File) -> None:
+    """Modification time and IN_MODIFY."""
+    inode = file.inode
+    if inode is not None:
+        inode.touch(False, True)
+        modified(file)
+
+
+def modified(file: File) -> None:
+    """IN_MODIFY."""
+    if notify.STATE.watches and file.path is not None:
+        notify.at(file.path.dentry, I.IN_MODIFY)
+
+
+def broken_pipe(t: Task, e: Errno) -> None:
+    if e.errno == E.EPIPE:
+        signals.send_to_task(t, signals.kernel_info(SIG.SIGPIPE))
+
+
+def write_at(t: Task, file: File, addr: int, count: int, offset: int) -> int:
+    """Writes part of a seekable file at `offset`; never waits."""
+    mobj = file.mobj
+    if mobj is not None:
+        n: int = lib.cn_mm_mobj_write(t.mm.native, mobj.native, addr, file.reserve(t, count, offset), offset)
+    elif file.hostfd >= 0:
+        n = lib.cn_mm_host_write(t.mm.native, file.hostfd, addr, count, offset)
+    else:
+        data = t.mm.read_some(addr, min(count, CHUNK))
+        n = file.write(t, data, offset)
+    if n < 0:
+        raise Errno(-n)
+    return n
+
+
+def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
+    append = file.flags & F.O_APPEND or flags & APPEND
+    pos = file.size() if append else (file.pos if offset < 0 else offset)
+    count = clip_to_limit(t, file, sum_of(iov), pos)
+    before_write(t, file)
+    total = 0
+    try:
+        for seg in iov:
+            addr = seg.addr
+            rest = min(seg.length, count - total)
+            while rest > 0:
+                n = write_at(t, file, addr, rest, pos + total)
+                if n == 0:
+                    return total
+                total += n
+                addr += n
+                rest -= n
+    except Errno:
+        if total == 0:
+            raise
+    finally:
+        if offset < 0 and total:
+            file.pos = pos + total
+        if total:
+            after_write(file)
+    return total
+
+
+def write(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
+    """write(2) and pwrite(2): `offset` -1 means at the description's position."""
+    if not file.writable:
+        raise Errno(E.EBADF)
+    count = min(count, MAX_RW)
+    if file.seekable:
+        if count == 0:
+            return 0
+        return write_seekable(t, file, [Segment(addr, count)], offset, flags)
+    if offset >= 0:
+        raise Errno(E.ESPIPE)
+    return write_stream(t, file, [Segment(addr, count)], flags)
+
+
+def writev(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
+    if not file.writable:
+        raise Errno(E.EBADF)
+    if file.seekable:
+        return write_seekable(t, file, iov, offset, flags)
+    if offset >= 0:
+        raise Errno(E.ESPIPE)
+    return write_stream(t, file, iov, flags)
+
+
+def write_stream(t: Task, file: File, iov: list[Segment], flags: int) -> int:
+    """Writes to something without positions. Up to CHUNK bytes reach the file in one piece (and files that keep records get
+    all), so that what is atomic stays so."""
+    wait = not (file.flags & F.O_NONBLOCK or flags & NOWAIT)
+    size = sum_of(iov)
+    piece = size if file.records else CHUNK
+    total = 0
+    while True:
+        try:
+            data = gather(t, iov, total, piece)
+        except Errno:
+            if total:
+                return total
+            raise
+        n = send(t, file, data, -1, wait, total)
+        total += n
+        if total >= size or n < len(data):
+            return total
+
+
+def send(t: Task, file: File, data: bytes, offset: int, wait: bool, before: int = 0) -> int:
+    """Writes bytes, waiting for room for all of them if `wait`. `before`: bytes that this call has written already, which
+    turn an error or interruption into a short count (0 here)."""
+    waiter: TaskWaiter | None = None
+    done = 0
+    try:
+        while True:
+            n = file.write(t, data[done:] if done else data, offset)
+            if n != WOULD_BLOCK:
+                done += n
+                if offset >= 0:
+                    offset += n
+                if done >= len(data) or not wait:
+                    break
+                if n:
+                    continue
+            if not wait:
+                if done or before:
+                    break
+                raise Errno(E.EAGAIN)
+            if waiter is None:
+                waiter = TaskWaiter(t, WRITABLE)
+                file.waitq.add(waiter)
+                continue
+            deadline = NO_DEADLINE
+            if file.write_timeout:
+                deadline = time.monotonic_ns() + file.write_timeout
+            why = t.block(deadline)
+            if why != INTERRUPTED and why != TIMEOUT:
+                continue
+            if done or before:
+                break
+            if why == TIMEOUT:
+                raise Errno(E.EAGAIN)
+            raise Restart(ERESTARTSYS)
+    except Errno as e:
+        broken_pipe(t, e)
+        if not done and not before:
+            raise
+    finally:
+        if waiter is not None:
+            file.waitq.remove(waiter)
+    if done and notify.STATE.watches:
+        after_write(file)
+    return done
+
+
+def sum_of(iov: list[Segment]) -> int:
+    total = 0
+    for seg in iov:
+        total += seg.length
+    return total
+
+
+def gather(t: Task, iov: list[Segment], skip: int, most: int) -> bytes:
+    """Guest bytes of an iovec list, `most` at most, after the first `skip`. EFAULT only when nothing could be read."""
+    parts: list[bytes] = []
+    for seg in iov:
+        if skip >= seg.length and seg.length:
+            skip -= seg.length
+            continue
+        want = min(seg.length - skip, most)
+        if want == 0:
+            continue
+        if parts:
+            try:
+                part = t.mm.read_some(seg.addr + skip, want)
+            except Errno:
+                break
+        else:
+            part = t.mm.read_some(seg.addr + skip, want)
+        parts.append(part)
+        most -= len(part)
+        skip = 0
+        if most == 0 or len(part) < want:
+            break
+    return parts[0] if len(parts) == 1 else b"".join(parts)
