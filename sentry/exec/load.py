@@ -192,7 +192,7 @@ def map_segments(t: Task, mm: AddressSpace, program: Program, bias: int) -> None
             mm.mmap(start, mapped_end - start, prot, PRIVATE_FIXED, obj, s.offset & PAGE_MASK, file)
         if mem_end > file_end:
             if s.filesz and file_end < mapped_end and prot & MM.PROT_WRITE:
-                mm.zero(file_end, min(mapped_end, mem_end) - file_end)
+                mm.zero(file_end, mapped_end - file_end)  # the whole page: ld.so allocates behind its bss
             top = (mem_end + PAGE - 1) & PAGE_MASK
             if top > mapped_end:
                 mm.mmap(mapped_end, top - mapped_end, prot, ANON_FIXED)
