@@ -13,7 +13,7 @@ from sentry.errors import Errno
 from sentry.vfs import access, namei, walk
 from sentry.vfs.file import File
 from sentry.vfs.mount import Path
-from sentry.vfs.special import makedev, major, minor
+from sentry.vfs.special import major, makedev, minor
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -158,7 +158,7 @@ def list_entries(t: Task, fd: int, buf: int, count: int, wide: bool) -> int:
     while pos < len(entries):
         entry = entries[pos]
         name = entry.name
-        length = ((19 if wide else 20) + len(name) + 7) & ~7
+        length = (20 + len(name) + 7) & ~7  # head, name, NUL (and d_type)
         if len(out) + length > count:
             if not out:
                 raise Errno(E.EINVAL)
