@@ -12,7 +12,18 @@ from sentry.abi import xattr as X
 from sentry.errors import Errno
 from sentry.mm.objects import MemoryObject
 from sentry.vfs import clock
-from sentry.vfs.attr import SET_ATIME, SET_CTIME, SET_GID, SET_MODE, SET_MTIME, SET_SIZE, SET_UID, Attr, DirEntry, SetAttr
+from sentry.vfs.attr import (
+    SET_ATIME,
+    SET_CTIME,
+    SET_GID,
+    SET_MODE,
+    SET_MTIME,
+    SET_SIZE,
+    SET_UID,
+    Attr,
+    DirEntry,
+    SetAttr,
+)
 from sentry.vfs.file import DirFile, File
 from sentry.vfs.inode import Inode, SuperBlock
 
@@ -62,20 +73,36 @@ class TmpSuper(SuperBlock):
 
 
 class TmpInode(Inode):
-    """What all nodes in memory have: attributes and extended attributes."""
+    """What all nodes in memory have: attributes and extended attributes.
+
+    In an overlay an inode may stand for one of the lower tree. As long as it does not differ from that one, nothing but the dentry
+    cache keeps it; before the first change it is entered into the directory where it was found (`own`).
+    """
 
     def __init__(self, sb: TmpSuper, attr: Attr) -> None:
         super().__init__(sb, attr.mode)
         self.fs: TmpSuper = sb
         self.attr: Attr = attr
         self.xattrs: dict[bytes, bytes] | None = None
+        self.lower: Inode | None = None
+        self.home: TmpDir | None = None  # where it was found or entered last, as `name`
+        self.name: bytes = b""
+        self.kept: bool = True  # entered in `home`, or made here
 
     def getattr(self) -> Attr:
         return self.attr
 
     def own(self) -> Attr:
-        """The attributes, about to be changed (the overlay takes the inode up first)."""
+        """The attributes, about to be changed."""
+        if not self.kept:
+            self.keep()
         return self.attr
+
+    def keep(self) -> None:
+        """This inode differs from the lower one from now on: it must not be forgotten."""
+        self.kept = True
+        if self.home is not None:
+            self.home.keep_entry(self.name, self)
 
     def setattr(self, change: SetAttr) -> None:
         valid = change.valid
@@ -104,15 +131,16 @@ class TmpInode(Inode):
         if mtime:
             attr = self.own()
             attr.mtime = attr.ctime = now
-        elif atime:
-            # As with relatime, the default of Linux: an atime newer than the last change and a day young stays.
+        elif atime and self.kept:
+            # As with relatime, the default of Linux: an atime newer than the last change and a day young stays. One that
+            # is still the lower inode keeps its own.
             attr = self.attr
             if attr.atime <= attr.mtime or attr.atime <= attr.ctime or now - attr.atime >= DAY:
                 attr.atime = now
 
     def stored_xattrs(self) -> dict[bytes, bytes]:
         if self.xattrs is None:
-            self.xattrs = {}
+            self.xattrs = {} if self.lower is None else copy_xattrs(self.lower)
         return self.xattrs
 
     def getxattr(self, name: bytes) -> bytes:
@@ -157,9 +185,12 @@ class TmpInode(Inode):
 class TmpFile(TmpInode):
     """A regular file: its data is a memory object."""
 
-    def __init__(self, sb: TmpSuper, attr: Attr) -> None:
+    data: MemoryObject  # not there while the data is a lower file's
+
+    def __init__(self, sb: TmpSuper, attr: Attr, empty: bool = True) -> None:
         super().__init__(sb, attr)
-        self.data: MemoryObject = MemoryObject.memory()
+        if empty:
+            self.data = MemoryObject.memory()
         self.charged: int = 0  # bytes of memory counted in sb.used_bytes
         self.seals: int = F.F_SEAL_SEAL
 
@@ -180,7 +211,7 @@ class TmpFile(TmpInode):
     def resize(self, size: int) -> None:
         data = self.data
         old = data.size()
-        if size < old and self.seals & F.F_SEAL_SHRINK or size > old and self.seals & F.F_SEAL_GROW:
+        if (size < old and self.seals & F.F_SEAL_SHRINK) or (size > old and self.seals & F.F_SEAL_GROW):
             raise Errno(E.EPERM)
         if size != old:
             data.truncate(size)
@@ -278,12 +309,17 @@ class TmpOpenFile(File):
 
 
 class TmpLink(TmpInode):
+    """A symbolic link; b"" as target: not read from the lower one yet."""
+
     def __init__(self, sb: TmpSuper, attr: Attr, target: bytes) -> None:
         super().__init__(sb, attr)
         self.target: bytes = target
-        attr.size = len(target)
+        if target:
+            attr.size = len(target)
 
     def readlink(self) -> bytes:
+        if not self.target and self.lower is not None:
+            self.target = self.lower.readlink()
         return self.target
 
 
@@ -292,12 +328,11 @@ class TmpNode(TmpInode):
 
 
 class TmpDir(TmpInode):
-    """A directory: names to inodes. Its parent is only a number, for "..": the dentries know the rest."""
+    """A directory: names to inodes."""
 
     def __init__(self, sb: TmpSuper, attr: Attr) -> None:
         super().__init__(sb, attr)
         self.entries: dict[bytes, TmpInode] = {}
-        attr.nlink = 2
 
     def getattr(self) -> Attr:
         self.attr.size = DIRENT_SIZE * (2 + len(self.entries))
@@ -321,7 +356,11 @@ class TmpDir(TmpInode):
         return TmpFile(self.fs, self.fs.new_attr(mode, uid, gid))
 
     def make_dir(self, mode: int, uid: int, gid: int) -> TmpInode:
-        return TmpDir(self.fs, self.fs.new_attr(mode, uid, gid))
+        return new_dir(self.fs, mode, uid, gid)
+
+    def keep_entry(self, name: bytes, inode: TmpInode) -> None:
+        """Enters an inode that was found in the lower directory."""
+        raise NotImplementedError
 
     def add(self, name: bytes, inode: TmpInode) -> None:
         """Enters a new or moved inode under a name that is free."""
@@ -470,11 +509,28 @@ def parse_size(text: bytes, total: int) -> int:
     return parse_int(text, 10)
 
 
+def new_dir(sb: TmpSuper, mode: int, uid: int, gid: int) -> TmpDir:
+    attr = sb.new_attr(mode, uid, gid)
+    attr.nlink = 2
+    return TmpDir(sb, attr)
+
+
+def copy_xattrs(lower: Inode) -> dict[bytes, bytes]:
+    """What the lower inode has; what can't be read is left out."""
+    out: dict[bytes, bytes] = {}
+    for name in lower.listxattr():
+        try:
+            out[name] = lower.getxattr(name)
+        except Errno:
+            continue
+    return out
+
+
 def new(dev: int, options: MountOptions | None = None) -> TmpDir:
     """The root directory of a new tmpfs (its super block is root.sb)."""
     if options is None:
         sb = TmpSuper(dev)
-        return TmpDir(sb, sb.new_attr(S.S_IFDIR | 0o755, 0, 0))
+        return new_dir(sb, S.S_IFDIR | 0o755, 0, 0)
     sb = TmpSuper(dev, options.size, options.inodes)
     sb.options = b"size=%dk,nr_inodes=%d,mode=%o" % (options.size >> 10, options.inodes, options.mode)
-    return TmpDir(sb, sb.new_attr(S.S_IFDIR | options.mode, options.uid, options.gid))
+    return new_dir(sb, S.S_IFDIR | options.mode, options.uid, options.gid)

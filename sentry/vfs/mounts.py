@@ -104,7 +104,7 @@ class MountNamespace:
         copies: list[tuple[Mount, Mount]] = [(source.mount, top)]
         if recursive:
             for m in self.below(source.mount)[1:]:
-                for original, copy in copies:
+                for original, _copy in copies:
                     if m.parent is original and m.point is not None and (
                         original is not source.mount or namei.below(m.point, source.dentry)
                     ):

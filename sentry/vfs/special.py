@@ -53,6 +53,22 @@ def minor(dev: int) -> int:
     return (dev & 0xFF) | (dev >> 12 & ~0xFF)
 
 
+class AnonDevs:
+    """Device numbers of file systems without a device: major 0."""
+
+    def __init__(self) -> None:
+        self.last: int = 19
+
+
+ANON_DEVS: Final = AnonDevs()
+
+
+def anon_dev() -> int:
+    """A device number for a new super block."""
+    ANON_DEVS.last += 1
+    return makedev(0, ANON_DEVS.last)
+
+
 def open_special(t: Task, path: Path, inode: Inode, flags: int) -> File:
     """Opens a FIFO, device or socket node. ENXIO when nothing stands behind it."""
     kind = inode.mode & S.S_IFMT
