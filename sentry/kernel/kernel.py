@@ -46,15 +46,16 @@ class Kernel:
     """Tasks, process groups and sessions by number, and the services that tasks share.
 
     hostname: initial node name. pids: greatest number of tasks alive at a time, 0 for none. seed: of everything random,
-    -1 for the host's randomness. All methods are called with K held, unless they say otherwise.
+    -1 for the host's randomness. memory: bytes of guest memory the sandbox may use, 0 for no limit. All methods are called with K held, unless they say otherwise.
     """
 
-    def __init__(self, hostname: bytes = b"cordon", pids: int = 0, seed: int = -1) -> None:
+    def __init__(self, hostname: bytes = b"cordon", pids: int = 0, seed: int = -1, memory: int = 0) -> None:
         from sentry.kernel.fdnotify import FdNotifier
         from sentry.kernel.timers import Timers
 
         self.uts: UTSNamespace = UTSNamespace(hostname)
         self.pids_limit: int = pids
+        self.memory_limit: int = memory
         self.exceeded: set[str] = set()  # limits that were hit: "pids", "memory"
         self.tasks: dict[int, Task] = {}  # by tid; zombie leaders included
         self.groups: dict[int, ThreadGroup] = {}  # by pid; zombies included
