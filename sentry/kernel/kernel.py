@@ -13,6 +13,7 @@ from sentry.errors import Errno, SandboxError
 from sentry.kernel import clock, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.hostthreads import HostThreads
+from sentry.kernel.futex import FutexTable
 from sentry.kernel.randomness import Randomness
 from sentry.kernel.session import ProcessGroup, Session
 from sentry.kernel.signals import Actions
@@ -83,6 +84,7 @@ class Kernel:
         self.ended_said: bool = False
         self.timers: Timers = Timers(self)
         self.fdnotify: FdNotifier = FdNotifier(self)
+        self.futexes: FutexTable = FutexTable()
 
     def usage(self) -> dict[str, int]:
         """What the first process and those it waited for have used: utime_ns, stime_ns, peak_bytes (of all guest memory)."""
