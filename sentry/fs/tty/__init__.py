@@ -1,0 +1,1 @@
+"""Terminals: line discipline, pseudo terminals, devpts, the caller's own terminal."""
