@@ -42,6 +42,7 @@ class File:
         self.hostfd: int = -1  # a host descriptor that data may go to and from directly, at any offset if seekable
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
         self.entries: list[DirEntry] | None = None  # the listing that getdents goes through; pos is an index into it
+        self.own_position: bool = False  # the host keeps the position of `hostfd`; `pos` means nothing
         self.records: bool = False  # a write is one record (datagrams): never split
         self.read_timeout: int = 0  # ns; SO_RCVTIMEO, 0: none
         self.write_timeout: int = 0  # ns; SO_SNDTIMEO

@@ -135,7 +135,7 @@ def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) ->
         if n and notify.STATE.watches:
             after_read(file)
         return n
-    if offset >= 0:
+    if offset >= 0 or file.own_position:
         n = read_at(t, file, addr, count, offset, flags)
     else:
         n = read_at(t, file, addr, count, file.pos, flags)
@@ -152,12 +152,13 @@ def readv(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> i
         if offset >= 0:
             raise Errno(E.ESPIPE)
         return read_stream(t, file, iov, flags)
+    at_host = file.own_position and offset < 0
     pos = file.pos if offset < 0 else offset
     total = 0
     try:
         for seg in iov:
             while seg.length:
-                n = read_at(t, file, seg.addr, seg.length, pos + total, flags)
+                n = read_at(t, file, seg.addr, seg.length, -1 if at_host else pos + total, flags)
                 total += n
                 if n < seg.length and (n == 0 or file.mobj is not None or file.hostfd >= 0):
                     return total
@@ -284,7 +285,13 @@ def write_at(t: Task, file: File, addr: int, count: int, offset: int) -> int:
 
 def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
     append = file.flags & F.O_APPEND or flags & APPEND
-    pos = file.size() if append else (file.pos if offset < 0 else offset)
+    at_host = file.own_position and offset < 0
+    if append:
+        pos = file.size()
+    elif at_host:
+        pos = file.seek(t, 0, F.SEEK_CUR)
+    else:
+        pos = file.pos if offset < 0 else offset
     count = clip_to_limit(t, file, sum_of(iov), pos)
     before_write(t, file)
     total = 0
@@ -293,7 +300,7 @@ def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: 
             addr = seg.addr
             rest = min(seg.length, count - total)
             while rest > 0:
-                n = write_at(t, file, addr, rest, pos + total)
+                n = write_at(t, file, addr, rest, -1 if at_host else pos + total)
                 if n == 0:
                     return total
                 total += n
