@@ -1,0 +1,134 @@
+"""What the first process finds: the tree of mounts, its working directory, its program, its standard streams."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sentry.abi import errno as E
+from sentry.abi import mount as M
+from sentry.abi import stat as S
+from sentry.errors import Errno, SandboxError
+from sentry.fs import gofer, overlay, tmpfs
+from sentry.syscalls.system import memory_total
+from sentry.vfs import access, walk
+from sentry.vfs.mount import Path
+from sentry.vfs.mounts import MountNamespace
+from sentry.vfs.special import anon_dev
+
+if TYPE_CHECKING:
+    from sentry.kernel.creds import Creds
+    from sentry.kernel.kernel import Kernel
+    from sentry.spec import MountSpec, Spec
+    from sentry.vfs.inode import Inode
+
+
+def show(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
+
+
+def root_inode(kernel: Kernel, m: MountSpec) -> Inode:
+    """The root of a new file system of the spec's type."""
+    if m.kind == "gofer":
+        shared = not m.overlay and not m.readonly
+        _, inode = gofer.attach(m.fd, anon_dev(), shared)
+        return overlay.new(anon_dev(), inode) if m.overlay else inode
+    if m.kind == "tmpfs":
+        options = tmpfs.MountOptions(m.options.encode(), memory_total(kernel))
+        return tmpfs.new(anon_dev(), options)
+    if m.kind == "proc":
+        from sentry.fs import proc
+
+        return proc.new(kernel, anon_dev())
+    if m.kind == "sysfs":
+        from sentry.fs import sysfs
+
+        return sysfs.new(kernel, anon_dev())
+    if m.kind == "dev":
+        from sentry.fs import dev
+
+        return dev.new(anon_dev())
+    if m.kind == "devpts":
+        from sentry.fs import devpts
+
+        return devpts.new(kernel, anon_dev())
+    from sentry.fs import mqueue
+
+    return mqueue.new(kernel, anon_dev())
+
+
+def make_directories(root: Path, path: bytes) -> None:
+    """Makes the directories of a mount point that are missing (in the overlay, so nothing of the host changes)."""
+    done = b""
+    for name in [n for n in path.split(b"/") if n]:
+        done += b"/" + name
+        try:
+            walk.kernel_resolve(root, done)
+        except Errno as e:
+            if e.errno != E.ENOENT:
+                raise
+            parent = walk.kernel_resolve_parent(root, done)
+            parent.inode().mkdir(name, S.S_IFDIR | 0o755, 0, 0)
+            parent.dentry.children.pop(name, None)
+
+
+def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None:
+    """Mounts one file system of the spec; SandboxError names it."""
+    try:
+        inode = root_inode(kernel, m)
+        if inode.mode & S.S_IFMT == S.S_IFDIR:
+            make_directories(root, m.dst)
+        ns.mount(inode.sb, inode, walk.kernel_resolve(root, m.dst), M.MS_RDONLY if m.readonly else 0)
+    except Errno as e:
+        raise SandboxError(f"cannot mount {m.kind} on {show(m.dst)}: {os.strerror(e.errno).lower()}") from None
+
+
+def build(kernel: Kernel, spec: Spec) -> Path:
+    """Mounts everything; the root."""
+    ns = MountNamespace()
+    inode = root_inode(kernel, spec.root)
+    root = ns.set_root(inode.sb, inode, M.MS_RDONLY if spec.root.readonly else 0)
+    for m in spec.mounts:
+        attach(kernel, ns, root, m)
+    return root
+
+
+def working_directory(root: Path, cwd: bytes) -> Path:
+    try:
+        return walk.kernel_resolve(root, cwd, walk.FOLLOW | walk.DIRECTORY)
+    except Errno as e:
+        raise SandboxError(f"working directory {show(cwd)}: {os.strerror(e.errno).lower()}") from None
+
+
+def executable(root: Path, cwd: Path, creds: Creds, path: bytes) -> int:
+    """0 when the path can be executed, else the errno."""
+    try:
+        place = walk.kernel_resolve(root if path.startswith(b"/") else cwd, path)
+        inode = place.inode
+        if inode.mode & S.S_IFMT == S.S_IFDIR:
+            return E.EISDIR
+        if inode.mode & S.S_IFMT != S.S_IFREG or not access.permitted(creds, inode, access.MAY_EXEC):
+            return E.EACCES
+    except Errno as e:
+        return e.errno
+    return 0
+
+
+def find_program(root: Path, cwd: Path, creds: Creds, name: bytes, env: list[bytes]) -> bytes:
+    """The path of a command, looked up in the spec's PATH as a shell does. SandboxError 127 (not found) or 126 (not executable)."""
+    if b"/" in name:
+        candidates = [name]
+    else:
+        path = next((e[5:] for e in env if e.startswith(b"PATH=")), b"/usr/local/bin:/usr/bin:/bin")
+        candidates = [(d or b".") + b"/" + name for d in path.split(b":")]
+    worst = E.ENOENT
+    for candidate in candidates:
+        rc = executable(root, cwd, creds, candidate)
+        if rc == 0:
+            return candidate
+        if rc not in (E.ENOENT, E.ENOTDIR):
+            worst = rc
+    if worst == E.ENOENT:
+        what = "no such file or directory" if b"/" in name else "command not found"
+        raise SandboxError(f"{show(name)}: {what}", 127)
+    raise SandboxError(f"{show(name)}: {os.strerror(worst).lower()}", 126)
