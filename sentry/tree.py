@@ -83,12 +83,22 @@ def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None
         raise SandboxError(f"cannot mount {m.kind} on {show(m.dst)}: {os.strerror(e.errno).lower()}") from None
 
 
+def have(kind: str) -> bool:
+    import importlib.util
+
+    if kind == "dev":
+        return importlib.util.find_spec("sentry.fs.tty.devices") is not None
+    return importlib.util.find_spec("sentry.fs." + kind) is not None
+
+
 def build(kernel: Kernel, spec: Spec) -> Path:
     """Mounts everything; the root."""
     ns = MountNamespace()
     inode = root_inode(kernel, spec.root)
     root = ns.set_root(inode.sb, inode, M.MS_RDONLY if spec.root.readonly else 0)
     for m in spec.mounts:
+        if m.kind in ("proc", "sysfs", "devpts", "mqueue", "dev") and not have(m.kind):  # TEMPORARY until they are there
+            continue
         attach(kernel, ns, root, m)
     return root
 
