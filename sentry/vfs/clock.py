@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from sentry.kernel import clock
 
 
 def now() -> int:
     """Nanoseconds since the epoch."""
-    return time.time_ns()
+    return clock.realtime()

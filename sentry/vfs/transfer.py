@@ -6,7 +6,6 @@ everything else a File gives and takes bytes. Results are byte counts; failure r
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from native._core import lib
@@ -19,7 +18,7 @@ from sentry.abi import resource as R
 from sentry.abi import signal as SIG
 from sentry.abi import stat as S
 from sentry.errors import ERESTARTSYS, Errno, Restart
-from sentry.kernel import signals
+from sentry.kernel import clock, signals
 from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
 from sentry.vfs import access, notify
 from sentry.vfs.attr import SET_MODE, SetAttr
@@ -88,7 +87,7 @@ def read_at(t: Task, file: File, addr: int, count: int, offset: int, flags: int)
         raise Errno(E.EAGAIN)
     deadline = NO_DEADLINE
     if file.read_timeout:
-        deadline = time.monotonic_ns() + file.read_timeout
+        deadline = clock.monotonic() + file.read_timeout
     waiter = TaskWaiter(t, READABLE)
     file.waitq.add(waiter)
     try:
@@ -387,7 +386,7 @@ def send(t: Task, file: File, data: bytes, offset: int, wait: bool, before: int 
                 continue
             deadline = NO_DEADLINE
             if file.write_timeout:
-                deadline = time.monotonic_ns() + file.write_timeout
+                deadline = clock.monotonic() + file.write_timeout
             why = t.block(deadline)
             if why != INTERRUPTED and why != TIMEOUT:
                 continue
