@@ -663,6 +663,8 @@ int cn_mm_mlockall(struct cn_mm *mm, int flags, int privileged)
     return 0;
 }
 
+#define VMA_PROTECT (1U << 31) /* in fork only: loses host write permission */
+
 static int fork_locked(struct cn_mm *parent, struct cn_mm *child)
 {
     int rc = 0;
@@ -689,7 +691,6 @@ static int fork_locked(struct cn_mm *parent, struct cn_mm *child)
             rc = populate_anon(child, vma_at(child, v.start), v.start, v.end);
             continue;
         }
-        int changed = 0;
         for (u32 k = pma_find(parent, v.start); k < parent->np && parent->p[k].start < v.end && !rc; k++) {
             struct pma *p = &parent->p[k], c = *p;
             c.start = max64(p->start, v.start);
@@ -699,13 +700,24 @@ static int fork_locked(struct cn_mm *parent, struct cn_mm *child)
             rc = pma_insert(child, c);
             if (!rc)
                 memfile_ref(c.page, (c.end - c.start) >> CN_PAGE_SHIFT);
-            changed |= !p->cow;
+            if (!p->cow && (v.prot & PROT_WRITE))
+                parent->v[i].flags |= VMA_PROTECT;
         }
-        for (u32 k = pma_find(parent, v.start); k < parent->np && parent->p[k].start < v.end && !rc; k++)
-            parent->p[k].cow = 1;
-        if (!rc && changed && (v.prot & PROT_WRITE))
-            rc = host_protect(parent, v.start, v.end);
     }
+    /* Only now: a run of private pages may span several VMAs. */
+    for (u32 i = 0; i < parent->nv && !rc; i++) {
+        struct vma *v = &parent->v[i];
+        if (v->flags & (CN_VMA_DONTFORK | CN_VMA_WIPEONFORK | CN_VMA_SHARED))
+            continue;
+        for (u32 k = pma_find(parent, v->start); k < parent->np && parent->p[k].start < v->end; k++)
+            parent->p[k].cow = 1;
+    }
+    for (u32 i = 0; i < parent->nv; i++)
+        if (parent->v[i].flags & VMA_PROTECT) {
+            parent->v[i].flags &= ~VMA_PROTECT;
+            if (!rc)
+                rc = host_protect(parent, parent->v[i].start, parent->v[i].end);
+        }
     if (!rc)
         rc = host_map(child, 0, cn_ops->task_size);
     return rc;
