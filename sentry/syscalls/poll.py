@@ -101,7 +101,8 @@ def read_timespec(t: Task, addr: int) -> int:
     sec, nsec = TIMESPEC.unpack(t.mm.read(addr, TIMESPEC.size))
     if sec < 0 or not 0 <= nsec < NS:
         raise Errno(E.EINVAL)
-    return min(sec, 1 << 31) * NS + nsec
+    ns: int = min(sec, 1 << 31) * NS + nsec
+    return ns
 
 
 def write_left(t: Task, addr: int, deadline: int, micro: bool) -> None:
