@@ -126,10 +126,11 @@ def macros_of(header: str, module: Module) -> list[str]:
 def evaluate(header: str, names: list[str]) -> dict[str, int]:
     """The value of each name that is an integer constant with this header; the others are left out."""
     preludes = ["<stddef.h>", "<sys/types.h>", "<linux/types.h>", "<signal.h>"]
+    first = "#include <asm/termbits.h>\n" if header == "asm/ioctls.h" else ""  # its numbers hold sizes of structures
     includes = next(
         (
             text
-            for text in (f"#include {p}\n#include <{header}>\n" for p in preludes)
+            for text in (f"#include {p}\n{first}#include <{header}>\n" for p in preludes)
             if subprocess.run(["gcc", "-D_GNU_SOURCE", "-w", "-fsyntax-only", "-x", "c", "-"], input=text.encode(),
                               capture_output=True, check=False).returncode == 0
         ),
