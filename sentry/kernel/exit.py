@@ -188,6 +188,12 @@ def end_session(session: Session) -> None:
     tty = session.tty
     if tty is not None:
         tty.disassociate(session)
+        return
+    old = session.old_foreground
+    if old is not None:
+        session.old_foreground = None
+        signals.send_to_pgrp(old, signals.kernel_info(SIG.SIGHUP))
+        signals.send_to_pgrp(old, signals.kernel_info(SIG.SIGCONT))
 
 
 def tell_parent(tg: ThreadGroup) -> None:

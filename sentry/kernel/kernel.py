@@ -21,6 +21,7 @@ from sentry.kernel.task import Task
 from sentry.kernel.threadgroup import ThreadGroup
 
 if TYPE_CHECKING:
+    from sentry.fs.tty.terminal import TTY
     from sentry.kernel.creds import Creds
     from sentry.kernel.fdnotify import FdNotifier
     from sentry.kernel.limits import Limits
@@ -70,14 +71,15 @@ class Kernel:
         self.boot_monotonic: int = clock.monotonic()  # of the host when the sandbox booted
         self.boot_realtime: int = clock.realtime()
         # Called with (task, last thread of its process) when a thread ends, before it gives up memory and files.
-        self.exit_hooks: list[Callable[[Task, bool], None]] = []
+        self.exit_hooks: list[Callable[[Task, bool], None]] = [itimers.thread_ended]
         # Called with the task after its memory and files are the new program's.
-        self.exec_hooks: list[Callable[[Task], None]] = []
+        self.exec_hooks: list[Callable[[Task], None]] = [itimers.program_changed]
         self.threads: HostThreads = HostThreads(self)
         self.running: int = 0  # tasks with a host thread
         self.ending: bool = False
         self.failure: str = ""  # why the kernel gave up
         self.exit_status: int = 0
+        self.console: TTY | None = None  # the terminal that the sandbox was given (/dev/console)
         self.log: Callable[[str], None] | None = None  # debug log, a line a call
         self.ended: _thread.LockType = _thread.allocate_lock()  # released when the last task has gone
         self.ended.acquire()

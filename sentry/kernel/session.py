@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sentry.fs.tty.terminal import TTY
     from sentry.kernel.threadgroup import ThreadGroup
-    from sentry.fs.tty import TTY
 
 
 class Session:
@@ -17,6 +17,7 @@ class Session:
         self.leader: ThreadGroup | None = leader  # None once it exited
         self.groups: list[ProcessGroup] = []
         self.tty: TTY | None = None  # controlling terminal; its `session` and `foreground` point back
+        self.old_foreground: ProcessGroup | None = None  # after the terminal was hung up, until the leader exits
 
     def foreground(self) -> ProcessGroup | None:
         """The job that may read from the controlling terminal."""
