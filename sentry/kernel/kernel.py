@@ -10,7 +10,7 @@ from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.errors import Errno, SandboxError
-from sentry.kernel import clock, signals
+from sentry.kernel import clock, itimers, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.hostthreads import HostThreads
 from sentry.kernel.futex import FutexTable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sentry.kernel.itimers import ProcessTimers
 from sentry.kernel.signals import Actions, Pending
 from sentry.kernel.wait import WaitQueue
 
@@ -67,6 +68,8 @@ class ThreadGroup:
         self.subreaper: bool = False
         self.personality: int = 0
         self.oom_score_adj: int = 0
+
+        self.timers: ProcessTimers = ProcessTimers(self)
 
     @property
     def main(self) -> Task:

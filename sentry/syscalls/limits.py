@@ -40,6 +40,8 @@ def change(t: Task, tg: ThreadGroup, resource: int, soft: int, hard: int) -> Non
     tg.limits.set(resource, soft, hard)
     if tg.tasks and resource in (R.RLIMIT_AS, R.RLIMIT_DATA, R.RLIMIT_STACK, R.RLIMIT_MEMLOCK):
         tg.tasks[0].mm.set_limits(tg.limits)
+    if resource == R.RLIMIT_CPU:
+        tg.timers.watch_cpu()
 
 
 def getrlimit(t: Task, resource: int, addr: int) -> int:
