@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
 from sentry.errors import Errno
-from sentry.fs.tty import devpts
+from sentry.fs import devpts
 from sentry.fs.tty.pty import PTS_MAJOR
 from sentry.fs.tty.terminal import terminal_of
 from sentry.vfs import special

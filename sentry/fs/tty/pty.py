@@ -19,7 +19,7 @@ from sentry.vfs.file import WOULD_BLOCK, File
 from sentry.vfs.special import makedev
 
 if TYPE_CHECKING:
-    from sentry.fs.tty.devpts import PtsNode
+    from sentry.fs.devpts import PtsNode
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
     from sentry.kernel.timers import Timer
