@@ -11,6 +11,7 @@ from sentry.kernel.creds import Creds
 from sentry.vfs import clock
 from sentry.vfs.attr import SET_ATIME, SET_CTIME, SET_GID, SET_MODE, SET_MTIME, SET_UID, Attr, SetAttr
 from sentry.vfs.inode import Inode, SuperBlock
+from sentry.vfs.special import anon_dev
 
 
 class AnonSuper(SuperBlock):
@@ -29,10 +30,9 @@ class AnonSuper(SuperBlock):
         return (self.magic, 4096, 0, 0, 0, 0, 0, F.NAME_MAX)
 
 
-# Device numbers without a device, below those that sentry/mounts.py gives out.
-SOCKFS: Final = AnonSuper(b"sockfs", 8, SF.SOCKFS_MAGIC)
-PIPEFS: Final = AnonSuper(b"pipefs", 13, SF.PIPEFS_MAGIC)
-ANON_INODEFS: Final = AnonSuper(b"anon_inodefs", 14, SF.ANON_INODE_FS_MAGIC)
+SOCKFS: Final = AnonSuper(b"sockfs", anon_dev(), SF.SOCKFS_MAGIC)
+PIPEFS: Final = AnonSuper(b"pipefs", anon_dev(), SF.PIPEFS_MAGIC)
+ANON_INODEFS: Final = AnonSuper(b"anon_inodefs", anon_dev(), SF.ANON_INODE_FS_MAGIC)
 
 
 class AnonInode(Inode):
