@@ -14,6 +14,7 @@ from sentry.abi import resource as R
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs import tmpfs
+from sentry.fs.pipe import PipeFile
 from sentry.syscalls import lock
 from sentry.vfs import access, opening, walk
 from sentry.vfs.file import File
@@ -51,7 +52,7 @@ def openat(t: Task, dirfd: int, path: int, flags: int, mode: int) -> int:
     return install(t, opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode), bool(flags & F.O_CLOEXEC))
 
 
-def open(t: Task, path: int, flags: int, mode: int) -> int:  # noqa: A001
+def open(t: Task, path: int, flags: int, mode: int) -> int:
     """open(2)"""
     return openat(t, F.AT_FDCWD, path, flags, mode)
 
@@ -192,7 +193,9 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
     if cmd == F.F_GET_SEALS or cmd == F.F_ADD_SEALS:
         return seals(t, file, cmd, arg & 0xFFFFFFFF)
     if cmd == F.F_GETPIPE_SZ or cmd == F.F_SETPIPE_SZ:
-        return file.pipe_size(t, -1 if cmd == F.F_GETPIPE_SZ else arg & 0xFFFFFFFF)
+        if not isinstance(file, PipeFile):
+            raise Errno(E.EBADF)
+        return file.capacity() if cmd == F.F_GETPIPE_SZ else file.set_capacity(t, arg & 0xFFFFFFFF)
     if cmd == F.F_GETLEASE:
         return F.F_UNLCK  # nobody can have one
     raise Errno(E.EINVAL)

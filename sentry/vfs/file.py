@@ -139,10 +139,6 @@ class File:
     def fsync(self, t: Task, data_only: bool) -> None:
         raise Errno(E.EINVAL)
 
-    def pipe_size(self, t: Task, size: int) -> int:
-        """F_SETPIPE_SZ, or F_GETPIPE_SZ for size -1; EBADF for what is no pipe."""
-        raise Errno(E.EBADF)
-
     def set_flags(self, flags: int) -> None:
         """F_SETFL: `flags` is the whole new status word."""
         self.flags = flags

@@ -57,6 +57,7 @@ class Inode:
         self.fifo: object | None = None  # the pipe of a FIFO while it is open (sentry/fs/pipe.py)
         self.socket: object | None = None  # the AF_UNIX socket bound here (sentry/net/unix)
         self.opens: int = 0  # open file descriptions
+        self.has_caps: bool = False  # security.capability was set: a write takes it away
         self.linkable: bool = False  # made by O_TMPFILE: may get a first name by linkat(2)
         self.writers: int = 0  # open write descriptions; -n: n executions deny writing (ETXTBSY)
 

@@ -6,6 +6,7 @@ everything else a File gives and takes bytes. Results are byte counts; failure r
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from native._core import lib
@@ -20,7 +21,7 @@ from sentry.abi import stat as S
 from sentry.errors import ERESTARTSYS, Errno, Restart
 from sentry.kernel import clock, signals
 from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
-from sentry.vfs import access, notify
+from sentry.vfs import access, attrs, notify
 from sentry.vfs.attr import SET_MODE, SetAttr
 from sentry.vfs.file import WOULD_BLOCK, File
 
@@ -238,8 +239,11 @@ def clip_to_limit(t: Task, file: File, count: int, offset: int) -> int:
 
 
 def before_write(t: Task, file: File) -> None:
-    """Set-ID bits end with a write."""
+    """Set-ID bits and file capabilities end with a write."""
     inode = file.inode
+    if inode is not None and inode.has_caps:
+        inode.has_caps = False
+        attrs.drop_file_caps(inode)
     if inode is not None and inode.mode & (S.S_ISUID | S.S_ISGID):
         mode = access.without_privileges(t.creds, inode)
         if mode != inode.mode:
@@ -437,3 +441,54 @@ def gather(t: Task, iov: list[Segment], skip: int, most: int) -> bytes:
         if most == 0 or len(part) < want:
             break
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+# Bytes in the sentry, for calls that move data between two files
+
+
+def take(t: Task, file: File, count: int, offset: int) -> bytes | None:
+    """Reads once, without waiting; `offset` as for File.read."""
+    if file.seekable:
+        if file.mobj is not None:
+            return file.mobj.pread(count, offset)
+        if file.hostfd >= 0:
+            try:
+                return os.read(file.hostfd, count) if offset < 0 else os.pread(file.hostfd, count, offset)
+            except OSError as e:
+                raise Errno(e.errno or E.EIO) from None
+    return file.read(t, count, offset)
+
+
+def put(t: Task, file: File, data: bytes, offset: int) -> int:
+    """Writes once, without waiting: bytes or WOULD_BLOCK; `offset` as for File.write. Limits and set-ID bits are looked after."""
+    if file.seekable:
+        n = clip_to_limit(t, file, len(data), max(offset, 0))
+        if n < len(data):
+            data = data[:n]
+        before_write(t, file)
+        if file.mobj is None and file.hostfd >= 0:
+            try:
+                n = os.write(file.hostfd, data) if offset < 0 else os.pwrite(file.hostfd, data, offset)
+            except OSError as e:
+                raise Errno(e.errno or E.EIO) from None
+        else:
+            n = file.write(t, data, offset)
+        if n > 0:
+            after_write(file)
+        return n
+    try:
+        return file.write(t, data, offset)
+    except Errno as e:
+        broken_pipe(t, e)
+        raise
+
+
+def wait_once(t: Task, file: File, mask: int) -> None:
+    """Sleeps until the file may have become ready. Restart when interrupted; the caller looks again."""
+    waiter = TaskWaiter(t, mask)
+    file.waitq.add(waiter)
+    try:
+        if t.block() == INTERRUPTED:
+            raise Restart(ERESTARTSYS)
+    finally:
+        file.waitq.remove(waiter)
