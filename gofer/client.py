@@ -192,21 +192,8 @@ class Client:
     def start(self, extended: bool = True, uid: int = C.NONUNAME, aname: bytes = b"") -> Attr:
         """Agrees on a version, attaches to the tree as fid ROOT_FID, and returns the root's attributes."""
         try:
-            out = self.begin(C.TVERSION)
-            out.u32(self.msize)
-            out.string(C.VERSION_CORDON if extended else C.VERSION_L)
-            reply = self.call(C.TVERSION)
-            msize = reply.u32()
-            version = reply.string()
-            self.finish(reply)
-            if not C.MIN_MSIZE <= msize <= self.msize:
-                raise self.bad(f"it wants messages of {msize} bytes")
-            if version not in (C.VERSION_L, C.VERSION_CORDON) or (
-                version == C.VERSION_CORDON and not extended
-            ):
+            if not (extended and self.agree(C.VERSION_CORDON)) and not self.agree(C.VERSION_L):
                 raise self.bad("it does not speak 9P2000.L")
-            self.msize = msize
-            self.extended = version == C.VERSION_CORDON
             out = self.begin(C.TATTACH)
             out.u32(ROOT_FID)
             out.u32(C.NOFID)
@@ -219,6 +206,25 @@ class Client:
             return self.getattr(ROOT_FID)
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
+
+    def agree(self, wanted: bytes) -> bool:
+        """Asks for a version; some servers refuse what they don't know instead of naming what they do."""
+        out = self.begin(C.TVERSION)
+        out.u32(C.MSIZE)
+        out.string(wanted)
+        reply, errno = self.call_raw(C.TVERSION)
+        if errno:
+            return False
+        msize = reply.u32()
+        version = reply.string()
+        self.finish(reply)
+        if not C.MIN_MSIZE <= msize <= C.MSIZE:
+            raise self.bad(f"it wants messages of {msize} bytes")
+        if version not in (wanted, C.VERSION_L):
+            return False
+        self.msize = msize
+        self.extended = version == C.VERSION_CORDON
+        return True
 
     # Files. Without the extension a walk is made of several calls, and there are no descriptors.
 
@@ -405,6 +411,22 @@ class Client:
         """Sends the request begun, whose answer is empty."""
         self.finish(self.call(kind))
 
+    def empty_answer(self, kind: int) -> bool:
+        """As simple; True when the server (an old one, without the extension) doesn't know the message."""
+        reply, errno = self.call_raw(kind)
+        if errno == E.EOPNOTSUPP and not self.extended:
+            return True
+        if errno:
+            raise self.fail(errno)
+        self.finish(reply)
+        return False
+
+    def walk_one(self, dirfid: int, name: bytes) -> int:
+        walk = self.walk(dirfid, [name])
+        if not walk.fids:
+            raise self.fail(walk.status)
+        return walk.fids[0]
+
     def link(self, dirfid: int, fid: int, name: bytes) -> None:
         out = self.begin(C.TLINK)
         out.u32(dirfid)
@@ -418,7 +440,10 @@ class Client:
         out.u32(dirfid)
         out.string(name)
         out.u32(flags)
-        self.simple(C.TUNLINKAT)
+        if self.empty_answer(C.TUNLINKAT):
+            fid = self.walk_one(dirfid, name)
+            self.begin(C.TREMOVE).u32(fid)  # which is clunked, too
+            self.simple(C.TREMOVE)
 
     def rename(self, olddir: int, old: bytes, newdir: int, new: bytes, flags: int) -> None:
         """RENAME_* flags need the extension."""
@@ -432,7 +457,14 @@ class Client:
         out.string(new)
         if self.extended:
             out.u32(flags)
-        self.simple(kind)
+        if self.empty_answer(kind):
+            fid = self.walk_one(olddir, old)
+            out = self.begin(C.TRENAME)
+            out.u32(fid)
+            out.u32(newdir)
+            out.string(new)
+            self.simple(C.TRENAME)
+            self.clunk(fid)
 
     def fsync(self, fid: int) -> None:
         out = self.begin(C.TFSYNC)

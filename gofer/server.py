@@ -86,7 +86,7 @@ class Connection(Session):
         out.string(version if self.ready else b"unknown")
 
     def t_auth(self, r: Reader) -> None:
-        raise P9Error(E.EOPNOTSUPP)  # the socket itself is the authority
+        raise P9Error(E.ENOENT)  # there is nothing to authenticate with: the socket itself is the authority
 
     def t_attach(self, r: Reader) -> None:
         number = r.u32()
@@ -115,7 +115,7 @@ class Connection(Session):
         same = self.fids.get(number) is fid
         if not same:
             self.new_fid(number)
-        if fid.io >= 0:
+        if same and fid.io >= 0:
             raise P9Error(E.EBADF)
         if n == 0:
             r.end()

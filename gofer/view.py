@@ -186,21 +186,22 @@ def build(exports: list[Export], privileged: bool) -> list[Root]:
     roots = []
     for export, place, parts in zip(exports, places, trees, strict=True):
         fd = os.open(b"/" + place, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-        roots.append(Root(fd, policy_of(export, parts)))
+        roots.append(Root(fd, policy_of(export, fd, parts)))
         for tree in parts:
             os.close(tree.fd)
     return roots
 
 
-def policy_of(export: Export, trees: list[Tree]) -> CData:
-    """The default view shows what everybody may read, and all of the caller's working directory."""
+def policy_of(export: Export, root: int, trees: list[Tree]) -> CData:
+    """The default view shows what everybody may read, its own directories, and all of the caller's working directory."""
     policy = ffi.new("struct cn_gf_policy *")
     if export.source == VIEW_DEFAULT:
         policy.public_only = 1
         node = ffi.new("struct cn_gf_node *")
         attr = ffi.new("uint8_t[]", lib.CN_GF_ATTR)
-        for tree in trees:
-            if tree.where.partition(b"/")[2] not in SYSTEM and lib.cn_gf_stat(tree.fd, node, attr) == 0:
+        own = [tree.fd for tree in trees if tree.where.partition(b"/")[2] not in SYSTEM]
+        for fd in [root, *own]:
+            if lib.cn_gf_stat(fd, node, attr) == 0:
                 policy.mnt[policy.n] = node.mnt
                 policy.n += 1
     return policy
