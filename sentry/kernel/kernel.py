@@ -14,6 +14,8 @@ from sentry.kernel import clock, itimers, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.hostthreads import HostThreads
 from sentry.kernel.futex import FutexTable
+from sentry.kernel.ipc import namespace
+from sentry.kernel.ipc.namespace import IpcNamespace
 from sentry.kernel.randomness import Randomness
 from sentry.kernel.session import ProcessGroup, Session
 from sentry.kernel.signals import Actions
@@ -71,7 +73,7 @@ class Kernel:
         self.boot_monotonic: int = clock.monotonic()  # of the host when the sandbox booted
         self.boot_realtime: int = clock.realtime()
         # Called with (task, last thread of its process) when a thread ends, before it gives up memory and files.
-        self.exit_hooks: list[Callable[[Task, bool], None]] = [itimers.thread_ended]
+        self.exit_hooks: list[Callable[[Task, bool], None]] = [itimers.thread_ended, namespace.thread_ended]
         # Called with the task after its memory and files are the new program's.
         self.exec_hooks: list[Callable[[Task], None]] = [itimers.program_changed]
         self.threads: HostThreads = HostThreads(self)
@@ -87,6 +89,7 @@ class Kernel:
         self.timers: Timers = Timers(self)
         self.fdnotify: FdNotifier = FdNotifier(self)
         self.futexes: FutexTable = FutexTable()
+        self.ipc: IpcNamespace = IpcNamespace()
 
     def usage(self) -> dict[str, int]:
         """What the first process and those it waited for have used: utime_ns, stime_ns, peak_bytes (of all guest memory)."""

@@ -75,6 +75,7 @@ class AddressSpace:
         self.env_end: int = 0
         self.auxv: bytes = b""
         self.membarrier: int = 0  # commands that were registered
+        self.segments: dict[int, int] = {}  # attached SysV shared memory: address -> object id
         self.thp_disabled: bool = False  # prctl(PR_SET_THP_DISABLE); nothing here uses huge pages anyway
 
     # Life
@@ -104,6 +105,7 @@ class AddressSpace:
         new.env_start, new.env_end = self.env_start, self.env_end
         new.auxv = self.auxv
         new.membarrier = self.membarrier
+        new.segments = self.segments.copy()
         new.thp_disabled = self.thp_disabled
         return new
 
@@ -373,6 +375,10 @@ class AddressSpace:
     def regions(self) -> list[Region]:
         """All VMAs by ascending address."""
         return [Region(info, self.files.get(info.cookie)) for info in self.infos()]
+
+    def attachments(self, ident: int) -> int:
+        """How many of the attached SysV segments are this object."""
+        return sum(1 for obj in self.segments.values() if obj == ident)
 
     def find(self, addr: int) -> Region | None:
         """The VMA that holds an address."""
