@@ -88,6 +88,8 @@ def have(kind: str) -> bool:
 
     if kind == "dev":
         return importlib.util.find_spec("sentry.fs.tty.devices") is not None
+    if kind == "proc":
+        return importlib.util.find_spec("sentry.fs.proc.root") is not None
     return importlib.util.find_spec("sentry.fs." + kind) is not None
 
 
