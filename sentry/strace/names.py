@@ -14,7 +14,7 @@ def constants(module: Any, prefix: str, leave_out: str = "") -> dict[int, str]:
     skipped = leave_out.split()
     for name, value in sorted(vars(module).items()):
         if name.startswith(prefix) and isinstance(value, int) and name not in skipped:
-            out.setdefault(value, name)
+            out.setdefault(value, str(name))
     return out
 
 
@@ -32,7 +32,11 @@ MAP_TYPES: Final[dict[int, str]] = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 3: "MAP_S
 CLONE_BITS: Final = single_bits(constants(sched, "CLONE_"))
 ERRNO: Final[dict[int, str]] = errno.NAMES
 SIGNALS: Final = constants(signal, "SIG", "SIG_BLOCK SIG_UNBLOCK SIG_SETMASK SIG_DFL SIG_IGN SIG_ERR SIGRTMIN SIGRTMAX SIGEV_NONE")
-FUTEX_OPS: Final = constants(futex, "FUTEX_", "FUTEX_PRIVATE_FLAG FUTEX_CLOCK_REALTIME FUTEX_CMD_MASK FUTEX_WAITERS FUTEX_OWNER_DIED")
+FUTEX_OPS: Final[dict[int, str]] = {
+    value: name
+    for value, name in constants(futex, "FUTEX_", "FUTEX_PRIVATE_FLAG FUTEX_CMD_MASK FUTEX_BITSET_MATCH_ANY").items()
+    if name[:9] not in ("FUTEX_OP_", "FUTEX_32") and 0 <= value < 128
+}
 IOCTLS: Final = {**constants(ioctl, "FI"), **constants(ioctl, "TC"), **constants(ioctl, "TIOC")}
 FCNTLS: Final = constants(fcntl, "F_", "F_OK F_RDLCK F_WRLCK F_UNLCK F_EXLCK F_SHLCK F_LOCK F_TEST F_TLOCK F_ULOCK")
 RLIMITS: Final = constants(resource, "RLIMIT_", "RLIMIT_NLIMITS")

@@ -1,0 +1,160 @@
+"""Interactive programs on a terminal: job control, signals from the keyboard, window size."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.harness import ENVIRONMENT, Sandbox
+from tests.programs.terminal import Terminal
+
+PROMPT = r"sh> "
+
+
+@pytest.fixture(params=["native", "sandbox"])
+def native_or_not(request: pytest.FixtureRequest) -> bool:
+    """The same conversation natively first: if that fails, the test is wrong."""
+    return bool(request.param == "native")
+
+
+def start(sandbox: Sandbox, command: list[str], native: bool, *options: str) -> Terminal:
+    env = {**os.environ, **ENVIRONMENT, "TERM": "xterm", "PS1": "sh> "}
+    argv = command if native else sandbox.argv(command, ["--env=PS1=sh> ", *options])
+    return Terminal(argv, sandbox.cwd, env)
+
+
+def bash(sandbox: Sandbox, native: bool) -> Terminal:
+    t = start(sandbox, ["bash", "--norc", "--noprofile", "-i"], native)
+    t.expect(PROMPT)
+    return t
+
+
+def test_commands_and_exit(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        t.type("echo $((6*7)); tty; test -t 0 && test -t 1 && echo terminal\r")
+        t.expect(r"\n42\r\n/dev/\S+\r\nterminal\r\n" + PROMPT)
+        t.type("exit 5\r")
+        assert t.wait() == 5
+
+
+def test_ctrl_c(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        t.type("sleep 100\r")
+        time.sleep(0.5)
+        t.type("\x03")
+        t.expect(PROMPT)
+        t.type("echo status $?\r")
+        t.expect(r"\nstatus 130\r\n")
+        t.expect(PROMPT)
+        t.type("abc\x03")
+        t.expect(PROMPT)
+        t.type("exit\r")
+        assert t.wait() == 130
+
+
+def test_ctrl_z_fg_bg(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        t.type("sleep 2\r")
+        time.sleep(0.5)
+        t.type("\x1a")
+        t.expect(r"Stopped +sleep 2")
+        t.expect(PROMPT)
+        t.type("jobs\r")
+        t.expect(r"\[1\]\+ +Stopped")
+        t.expect(PROMPT)
+        t.type("fg\r")
+        t.expect(r"sleep 2\r\n" + PROMPT)
+        t.type("sleep 1 &\r")
+        t.expect(r"\[1\] \d+")
+        t.type("wait; echo waited\r")
+        t.expect(r"waited\r\n")
+        t.type("cat\r")
+        time.sleep(0.3)
+        t.type("\x1a")
+        t.expect(r"Stopped +cat")
+        t.type("bg\r")
+        t.expect(r"Stopped +cat|stopped")
+        t.type("kill %1; wait; exit 0\r")
+        assert t.wait() == 0
+
+
+def test_ctrl_backslash_and_eof(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        t.type("sleep 100\r")
+        time.sleep(0.5)
+        t.type("\x1c")
+        t.expect(PROMPT)
+        t.type("echo status $?\r")
+        t.expect(r"\nstatus 131\r\n")
+        t.expect(PROMPT)
+        t.type("cat > f\r")
+        time.sleep(0.3)
+        t.type("line\r\x04")
+        t.expect(PROMPT)
+        t.type("cat f\r")
+        t.expect(r"\nline\r\n" + PROMPT)
+        t.type("\x04")
+        assert t.wait() == 0
+
+
+def test_window_size(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        t.type("stty size\r")
+        t.expect(r"\n24 80\r\n" + PROMPT)
+        t.type("trap 'echo changed' WINCH\r")
+        t.expect(PROMPT)
+        t.resize(50, 132)
+        time.sleep(0.2)
+        t.type("stty size\r")
+        t.expect(r"changed\r\n")
+        t.expect(r"50 132\r\n")
+        t.type("exit 0\r")
+        assert t.wait() == 0
+
+
+def test_raw_mode(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        t.type("stty raw -echo; dd bs=1 count=3 2>/dev/null | od -An -tx1; stty sane\r")
+        time.sleep(0.7)
+        t.type("\x03\x1a\r")
+        t.expect(r"03 1a 0d")
+        t.expect(PROMPT)
+        t.type("exit 0\r")
+        assert t.wait() == 0
+
+
+def test_python_readline(sandbox: Sandbox, native_or_not: bool) -> None:
+    with start(sandbox, ["python3", "-q"], native_or_not) as t:
+        t.expect(">>> ")
+        t.type("6*7\r")
+        t.expect(r"42\r\n")
+        t.type("import time; time.sleep(50)\r")
+        time.sleep(0.5)
+        t.type("\x03")
+        t.expect("KeyboardInterrupt")
+        t.type("\x04")
+        assert t.wait() == 0
+
+
+def test_ctrl_c_ends_a_plain_command(sandbox: Sandbox, native_or_not: bool) -> None:
+    with start(sandbox, ["sleep", "100"], native_or_not) as t:
+        time.sleep(1)
+        t.type("\x03")
+        assert t.wait() == 130
+
+
+def test_hangup(sandbox: Sandbox, native_or_not: bool) -> None:
+    with bash(sandbox, native_or_not) as t:
+        os.kill(t.pid, signal.SIGHUP)
+        assert t.wait() == 129
+
+
+def test_guest_pty(sandbox: Sandbox) -> None:
+    """A terminal made inside: script(1) opens /dev/ptmx."""
+    done = sandbox.run(["script", "-qec", "tty; stty size; test -t 0 && echo terminal", "/dev/null"], data=b"")
+    assert done.status == 0
+    assert "/dev/pts/" in done.out
+    assert "terminal" in done.out
