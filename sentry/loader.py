@@ -60,6 +60,10 @@ class Sandbox:
             limits.set_by_name(name, soft, hard)
         program = tree.find_program(root, cwd, creds, spec.args[0], spec.env)
         fs = FSContext(root, cwd)
+        if spec.strace:
+            from sentry.strace import tracer
+
+            tracer.start(spec.log if spec.log >= 0 else 2)
         seal.seal(spec.platform)
         try:
             self.kernel.start_init(program, spec.args, spec.env, fs, fds, creds, limits)
