@@ -31,14 +31,22 @@ MAP_BITS: Final = single_bits(constants(mman, "MAP_", "MAP_SHARED MAP_PRIVATE MA
 MAP_TYPES: Final[dict[int, str]] = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 3: "MAP_SHARED_VALIDATE"}
 CLONE_BITS: Final = single_bits(constants(sched, "CLONE_"))
 ERRNO: Final[dict[int, str]] = errno.NAMES
-SIGNALS: Final = constants(signal, "SIG", "SIG_BLOCK SIG_UNBLOCK SIG_SETMASK SIG_DFL SIG_IGN SIG_ERR SIGRTMIN SIGRTMAX SIGEV_NONE")
+SIGNAL_OTHERS: Final = (
+    "SIGEV_NONE SIGEV_SIGNAL SIGEV_THREAD SIGEV_THREAD_ID SIGEV_MAX_SIZE SIGEV_PAD_SIZE SIGIOT SIGPOLL SIGCLD SIGSTKSZ "
+    "SIG_BLOCK SIG_UNBLOCK SIG_SETMASK SIG_DFL SIG_IGN"
+)
+SIGNALS: Final[dict[int, str]] = {
+    value: name
+    for value, name in constants(signal, "SIG", SIGNAL_OTHERS).items()
+    if name[:4] != "SIG_" and name[:5] != "SIGEV" and 0 < value < 32
+}
 FUTEX_OPS: Final[dict[int, str]] = {
     value: name
     for value, name in constants(futex, "FUTEX_", "FUTEX_PRIVATE_FLAG FUTEX_CMD_MASK FUTEX_BITSET_MATCH_ANY").items()
     if name[:9] not in ("FUTEX_OP_", "FUTEX_32") and 0 <= value < 128
 }
 IOCTLS: Final = {**constants(ioctl, "FI"), **constants(ioctl, "TC"), **constants(ioctl, "TIOC")}
-FCNTLS: Final = constants(fcntl, "F_", "F_OK F_RDLCK F_WRLCK F_UNLCK F_EXLCK F_SHLCK F_LOCK F_TEST F_TLOCK F_ULOCK")
+FCNTLS: Final = constants(fcntl, "F_", "F_OWNER_TID F_OWNER_PID F_OWNER_PGRP F_OWNER_GID F_OK F_RDLCK F_WRLCK F_UNLCK F_EXLCK F_SHLCK F_LOCK F_TEST F_TLOCK F_ULOCK")
 RLIMITS: Final = constants(resource, "RLIMIT_", "RLIMIT_NLIMITS")
 CLOCKS: Final = constants(time, "CLOCK_")
 FAMILIES: Final = constants(socket, "AF_")
