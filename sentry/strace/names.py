@@ -9,11 +9,18 @@ from sentry.errors import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR,
 
 
 def constants(module: Any, prefix: str, leave_out: str = "") -> dict[int, str]:
-    """Values of a module's constants whose names begin with `prefix`. The first name in the alphabet wins."""
+    """Values of a module's constants whose names begin with `prefix`; of two names of a value the alphabet's first.
+
+    `leave_out`: names, or beginnings of names followed by "*".
+    """
+    words = leave_out.split()
+    skipped = [w for w in words if not w.endswith("*")]
+    beginnings = tuple([w[:-1] for w in words if w.endswith("*")])
     out: dict[int, str] = {}
-    skipped = leave_out.split()
     for name, value in sorted(vars(module).items()):
-        if name.startswith(prefix) and isinstance(value, int) and name not in skipped:
+        if not name.startswith(prefix) or not isinstance(value, int) or name in skipped:
+            continue
+        if not beginnings or not name.startswith(beginnings):
             out.setdefault(value, str(name))
     return out
 
@@ -31,22 +38,11 @@ MAP_BITS: Final = single_bits(constants(mman, "MAP_", "MAP_SHARED MAP_PRIVATE MA
 MAP_TYPES: Final[dict[int, str]] = {1: "MAP_SHARED", 2: "MAP_PRIVATE", 3: "MAP_SHARED_VALIDATE"}
 CLONE_BITS: Final = single_bits(constants(sched, "CLONE_"))
 ERRNO: Final[dict[int, str]] = errno.NAMES
-SIGNAL_OTHERS: Final = (
-    "SIGEV_NONE SIGEV_SIGNAL SIGEV_THREAD SIGEV_THREAD_ID SIGEV_MAX_SIZE SIGEV_PAD_SIZE SIGIOT SIGPOLL SIGCLD SIGSTKSZ "
-    "SIG_BLOCK SIG_UNBLOCK SIG_SETMASK SIG_DFL SIG_IGN"
-)
-SIGNALS: Final[dict[int, str]] = {
-    value: name
-    for value, name in constants(signal, "SIG", SIGNAL_OTHERS).items()
-    if name[:4] != "SIG_" and name[:5] != "SIGEV" and 0 < value < 32
-}
-FUTEX_OPS: Final[dict[int, str]] = {
-    value: name
-    for value, name in constants(futex, "FUTEX_", "FUTEX_PRIVATE_FLAG FUTEX_CMD_MASK FUTEX_BITSET_MATCH_ANY").items()
-    if name[:9] not in ("FUTEX_OP_", "FUTEX_32") and 0 <= value < 128
-}
+SIGNALS: Final = constants(signal, "SIG", "SIG_* SIGEV_* SIGIOT SIGPOLL SIGCLD SIGSTKSZ SIGRTMIN SIGRTMAX")
+FUTEX_OPS: Final = constants(futex, "FUTEX_", "FUTEX_OP_* FUTEX_32 FUTEX_BITSET* FUTEX_PRIVATE* FUTEX_CLOCK* FUTEX_CMD_MASK")
 IOCTLS: Final = {**constants(ioctl, "FI"), **constants(ioctl, "TC"), **constants(ioctl, "TIOC")}
-FCNTLS: Final = constants(fcntl, "F_", "F_OWNER_TID F_OWNER_PID F_OWNER_PGRP F_OWNER_GID F_OK F_RDLCK F_WRLCK F_UNLCK F_EXLCK F_SHLCK F_LOCK F_TEST F_TLOCK F_ULOCK")
+FCNTL_VALUES: Final = "F_OWNER_* F_SEAL_* F_OK F_RDLCK F_WRLCK F_UNLCK F_EXLCK F_SHLCK F_LOCK F_TEST F_TLOCK F_ULOCK"
+FCNTLS: Final = constants(fcntl, "F_", FCNTL_VALUES)
 RLIMITS: Final = constants(resource, "RLIMIT_", "RLIMIT_NLIMITS")
 CLOCKS: Final = constants(time, "CLOCK_")
 FAMILIES: Final = constants(socket, "AF_")
