@@ -12,8 +12,8 @@ from sentry.abi import signal as SIG
 from sentry.errors import Errno, SandboxError
 from sentry.kernel import clock, itimers, signals
 from sentry.kernel import exit as exiting
-from sentry.kernel.hostthreads import HostThreads
 from sentry.kernel.futex import FutexTable
+from sentry.kernel.hostthreads import HostThreads
 from sentry.kernel.ipc import namespace
 from sentry.kernel.ipc.namespace import IpcNamespace
 from sentry.kernel.randomness import Randomness
@@ -35,15 +35,20 @@ PID_MAX: Final = 32768
 RESERVED_PIDS: Final = 300  # where numbers go on after they wrapped
 
 
+UTS_IDENTS: Final = [0]  # of UTS namespaces; the newest
+
+
 class UTSNamespace:
     """Names of the machine (uname(2))."""
 
-    def __init__(self, hostname: bytes, domainname: bytes = b"(none)") -> None:
+    def __init__(self, hostname: bytes, domainname: bytes = b"(none)", ident: int = 0) -> None:
         self.hostname: bytes = hostname
         self.domainname: bytes = domainname
+        self.ident: int = ident  # /proc/PID/ns/uts tells them apart
 
     def copy(self) -> UTSNamespace:
-        return UTSNamespace(self.hostname, self.domainname)
+        UTS_IDENTS[0] += 1
+        return UTSNamespace(self.hostname, self.domainname, UTS_IDENTS[0])
 
 
 class Kernel:

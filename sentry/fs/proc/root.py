@@ -1,0 +1,64 @@
+"""The root of /proc: a directory for each process, and what is about the machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import stat as S
+from sentry.fs.generated import DynamicDir, GenNode, GenSuper
+from sentry.fs.proc import sysctl, system
+from sentry.fs.proc.base import DIR_INO, INO_SHIFT
+from sentry.fs.proc.pid import TidDir
+from sentry.vfs.attr import DirEntry
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+    from sentry.vfs.attr import Attr
+    from sentry.vfs.inode import Inode
+
+ROOT_INO: Final = 1
+
+
+class ProcRoot(DynamicDir):
+    def __init__(self, sb: GenSuper, kernel: Kernel) -> None:
+        super().__init__(sb, 0o555, ROOT_INO)
+        sb.last_ino = ROOT_INO
+        self.kernel: Kernel = kernel
+        self.tasks: dict[int, TidDir] = {}  # the directories that were looked up, by tid
+        system.populate(self, sb)
+        sysctl.populate(self, sb, kernel)
+        kernel.exit_hooks.append(self.task_ended)
+
+    def task_ended(self, t: Task, last: bool) -> None:
+        """Forgets directories of tasks that were reaped (called at each thread's end, so none is kept for long)."""
+        for tid in [tid for tid, d in self.tasks.items() if d.ref.find() is None]:
+            del self.tasks[tid]
+
+    def find(self, name: bytes) -> GenNode | None:
+        if not name.isdigit() or len(name) > 7:
+            return None
+        tid = int(name)
+        t = self.kernel.tasks.get(tid)
+        if t is None or name != b"%d" % tid:
+            return None
+        known = self.tasks.get(tid)
+        if known is not None and known.ref.find() is t:
+            return known
+        d = TidDir(self.fs, t, True)
+        self.tasks[tid] = d
+        return d
+
+    def revalidate(self, name: bytes, child: Inode | None) -> bool:
+        if isinstance(child, TidDir):
+            return child.ref.find() is not None
+        return child is not None
+
+    def entries(self) -> list[DirEntry]:
+        kind = S.S_IFDIR >> 12
+        return [DirEntry(b"%d" % pid, pid << INO_SHIFT | DIR_INO, kind) for pid in sorted(self.kernel.groups)]
+
+    def getattr(self) -> Attr:
+        attr = super().getattr()
+        attr.nlink += len(self.kernel.groups)
+        return attr
