@@ -1,111 +1,281 @@
-"""Files over host descriptors that the sandbox was given: its standard streams."""
+"""Files over inherited host descriptors: the sandbox's stdin, stdout and stderr.
+
+Pipes, terminals, sockets and character devices are streams; their descriptor is opened anew where the host allows it, so that
+O_NONBLOCK stays our own affair. A regular file keeps the host's file position, because other host processes share it.
+A terminal's settings are carried over by meaning: the guest's structures are decoded, applied to the host's terminal and encoded again.
+"""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import select
-import stat
+import socket
+import struct
 from typing import TYPE_CHECKING, Final
 
+from sentry.abi import errno as E
 from sentry.abi import fcntl as F
+from sentry.abi import ioctl as IOC
+from sentry.abi import poll as P
+from sentry.abi import stat as S
 from sentry.errors import Errno
-from sentry.fs.anon import AnonInode, AnonSuper
-from sentry.kernel.creds import Creds
+from sentry.fs.anon import ANON_INODEFS
 from sentry.kernel.fdnotify import HostWaitQueue
-from sentry.vfs.attr import Attr
+from sentry.mm.objects import MemoryObject
+from sentry.vfs.attr import SET_SIZE, Attr, SetAttr
 from sentry.vfs.file import WOULD_BLOCK, File
-from sentry.vfs.special import anon_dev
+from sentry.vfs.inode import Inode
+from sentry.vfs.mount import anon_path
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-SAFE_WRITE: Final = 4096  # a pipe that polls writable takes that much without blocking
-STREAM: Final = select.POLLIN | select.POLLOUT | select.POLLHUP | select.POLLERR
+TERMIOS: Final = struct.Struct("<IIIIB19s")  # the kernel's struct termios: four flag words, c_line, c_cc
+TERMIOS2: Final = struct.Struct("<IIIIB19sII")  # and input and output speed
+WINSIZE: Final = struct.Struct("<HHHH")
+PIPE_BUF: Final = 4096
+GET: Final = {IOC.TCGETS: TERMIOS, IOC.TCGETS2: TERMIOS2}
+SET: Final = {
+    IOC.TCSETS: TERMIOS,
+    IOC.TCSETSW: TERMIOS,
+    IOC.TCSETSF: TERMIOS,
+    IOC.TCSETS2: TERMIOS2,
+    IOC.TCSETSW2: TERMIOS2,
+    IOC.TCSETSF2: TERMIOS2,
+}
 
 
-def ready(fd: int, mask: int) -> int:
-    """What a descriptor is ready for now, of these poll bits and the error ones."""
-    poll = select.poll()
-    poll.register(fd, mask)
-    events = poll.poll(0)
-    return events[0][1] if events else 0
+def host_error(e: OSError) -> Errno:
+    return Errno(e.errno or E.EIO)
 
 
-class HostInode(AnonInode):
-    """The host's file, as fstat(2) tells of it."""
+class HostInode(Inode):
+    """What fstat(2) on the guest's side tells of a host descriptor: type, mode, size; no names, no host inode number."""
 
-    def __init__(self, sb: AnonSuper, fd: int, creds: Creds) -> None:
+    def __init__(self, fd: int, ino: int) -> None:
         st = os.fstat(fd)
-        super().__init__(sb, st.st_mode, creds)
+        super().__init__(ANON_INODEFS, st.st_mode)
         self.fd: int = fd
+        self.ino: int = ino
 
     def getattr(self) -> Attr:
         st = os.fstat(self.fd)
-        attr = Attr(st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_nlink)
-        attr.dev = self.sb.dev
-        attr.rdev = st.st_rdev
-        attr.size = st.st_size
-        attr.blksize = st.st_blksize
-        attr.blocks = st.st_blocks
-        attr.atime, attr.mtime, attr.ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
-        return attr
+        a = Attr(self.ino, self.mode, st.st_uid, st.st_gid, st.st_nlink)
+        a.dev = self.sb.dev
+        a.rdev = st.st_rdev
+        a.size = st.st_size
+        a.blksize = st.st_blksize
+        a.blocks = st.st_blocks
+        a.atime, a.mtime, a.ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
+        return a
 
+    def setattr(self, change: SetAttr) -> None:
+        """Only the size: owner, mode and times of a host file are none of the guest's business."""
+        if not change.valid & SET_SIZE:
+            raise Errno(E.EPERM)
+        try:
+            os.ftruncate(self.fd, change.size)
+        except OSError as e:
+            raise host_error(e) from None
 
-class HostStream(File):
-    """A pipe, socket or other stream of the host. Its descriptor is never made non-blocking, since others share it: it is asked
-    by poll(2) first."""
-
-    def __init__(self, kernel: Kernel, flags: int, fd: int, inode: HostInode) -> None:
-        super().__init__(flags, None, inode)
-        self.fd: int = fd
-        self.waitq = HostWaitQueue(kernel.fdnotify, fd)
-
-    def read(self, t: Task, count: int, offset: int) -> bytes | None:
-        if not ready(self.fd, select.POLLIN):
+    def mapping(self) -> MemoryObject | None:
+        if self.mode & S.S_IFMT != S.S_IFREG:
             return None
-        try:
-            return os.read(self.fd, count)
-        except OSError as e:
-            if e.errno == errno.EAGAIN:
-                return None
-            raise Errno(e.errno or errno.EIO) from None
+        return MemoryObject.from_host_fd(self.fd)
 
-    def write(self, t: Task, data: bytes, offset: int) -> int:
-        if not ready(self.fd, select.POLLOUT):
-            return WOULD_BLOCK
-        try:
-            return os.write(self.fd, data[:SAFE_WRITE])
-        except OSError as e:
-            return -(e.errno or errno.EIO) if e.errno == errno.EAGAIN else self.failed(e)
 
-    def failed(self, e: OSError) -> int:
-        raise Errno(e.errno or errno.EIO)
+class HostFile(File):
+    """What both kinds share. `fd` belongs to the file."""
 
-    def poll(self) -> int:
-        return ready(self.fd, STREAM)
+    def __init__(self, fd: int, ino: int, kind: bytes) -> None:
+        inode = HostInode(fd, ino)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        path = anon_path(inode, kind + b":[%d]" % ino)
+        super().__init__(flags & (F.O_ACCMODE | F.O_APPEND) | F.O_LARGEFILE, path, inode)
+        self.fd: int = fd
+        self.kind: bytes = kind
 
     def describe(self) -> bytes:
-        return b"host:[%d]" % self.getattr().ino
+        return self.path.dentry.name if self.path is not None else self.kind
+
+    def fsync(self, t: Task, data_only: bool) -> None:
+        try:
+            if data_only:
+                os.fdatasync(self.fd)
+            else:
+                os.fsync(self.fd)
+        except OSError as e:
+            raise host_error(e) from None
+
+    def release(self) -> None:
+        os.close(self.fd)
 
 
-class HostRegular(File):
-    """A regular file of the host: data goes straight to and from the descriptor, whose position the caller shares."""
+class HostRegular(HostFile):
+    """A regular host file. read(2) and write(2) go to the host's position (own_position), which lseek(2) moves."""
 
-    def __init__(self, flags: int, fd: int, inode: HostInode) -> None:
-        super().__init__(flags, None, inode)
+    def __init__(self, fd: int, ino: int) -> None:
+        super().__init__(fd, ino, b"host")
+        self.seekable = True
+        self.own_position = True
         self.hostfd = fd
 
-    def describe(self) -> bytes:
-        return b"host:[%d]" % self.getattr().ino
+    def seek(self, t: Task, offset: int, whence: int) -> int:
+        try:
+            return os.lseek(self.fd, offset, whence)
+        except OSError as e:
+            raise host_error(e) from None
+
+    def set_flags(self, flags: int) -> None:
+        now = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+        fcntl.fcntl(self.fd, fcntl.F_SETFL, now & ~os.O_APPEND | flags & F.O_APPEND)
+        self.flags = flags
+
+    def fallocate(self, t: Task, mode: int, offset: int, length: int) -> None:
+        if mode:
+            raise Errno(E.EOPNOTSUPP)
+        try:
+            os.posix_fallocate(self.fd, offset, length)
+        except OSError as e:
+            raise host_error(e) from None
 
 
-def new(kernel: Kernel, fd: int) -> File:
-    """The file of an inherited descriptor."""
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL) & (F.O_ACCMODE | F.O_APPEND)
-    inode = HostInode(AnonSuper(b"host", anon_dev(), 0), fd, Creds(0, 0, []))
-    if stat.S_ISREG(inode.mode):
-        return HostRegular(flags, fd, inode)
-    return HostStream(kernel, flags, fd, inode)
+class HostStream(HostFile):
+    """A pipe, FIFO, socket, terminal or character device of the host."""
+
+    def __init__(self, kernel: Kernel, fd: int, ino: int, kind: bytes, nonblocking: bool) -> None:
+        super().__init__(fd, ino, kind)
+        self.waitq = HostWaitQueue(kernel.fdnotify, fd)
+        self.nonblocking_fd: bool = nonblocking  # the host's O_NONBLOCK is set, on a description of our own
+        self.socket: socket.socket | None = socket.socket(fileno=os.dup(fd)) if kind == b"socket" else None
+
+    def ready(self, events: int) -> bool:
+        return bool(self.host_poll() & (events | P.POLLHUP | P.POLLERR))
+
+    def host_poll(self) -> int:
+        poller = select.poll()
+        poller.register(self.fd, P.POLLIN | P.POLLOUT | P.POLLPRI | P.POLLRDHUP)
+        ready = poller.poll(0)
+        return int(ready[0][1]) if ready else 0
+
+    def read(self, t: Task, count: int, offset: int) -> bytes | None:
+        try:
+            if self.socket is not None:
+                return self.socket.recv(count, socket.MSG_DONTWAIT)
+            if not self.nonblocking_fd and not self.ready(P.POLLIN):
+                return None
+            return os.read(self.fd, count)
+        except BlockingIOError:
+            return None
+        except OSError as e:
+            raise host_error(e) from None
+
+    def write(self, t: Task, data: bytes, offset: int) -> int:
+        try:
+            if self.socket is not None:
+                return self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            if not self.nonblocking_fd:
+                # A pipe that polls writable has room for PIPE_BUF bytes.
+                if not self.ready(P.POLLOUT):
+                    return WOULD_BLOCK
+                data = data[:PIPE_BUF]
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            return WOULD_BLOCK
+        except OSError as e:
+            raise host_error(e) from None
+
+    def poll(self) -> int:
+        bits = self.host_poll()
+        if bits & P.POLLIN:
+            bits |= P.POLLRDNORM
+        if bits & P.POLLOUT:
+            bits |= P.POLLWRNORM
+        return bits
+
+    def ioctl(self, t: Task, cmd: int, arg: int) -> int:
+        if cmd == IOC.FIONREAD:
+            t.mm.write(arg, self.control(IOC.FIONREAD, bytes(4)))
+            return 0
+        raise Errno(E.ENOTTY)
+
+    def control(self, cmd: int, data: bytes) -> bytes:
+        """A host ioctl with a buffer of ours."""
+        try:
+            return fcntl.ioctl(self.fd, cmd, data)
+        except OSError as e:
+            raise host_error(e) from None
+
+    def release(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+        os.close(self.fd)
+
+
+class HostTerminal(HostStream):
+    """The caller's terminal. Its line discipline is the host's; sessions and process groups are the sentry's."""
+
+    def __init__(self, kernel: Kernel, fd: int, ino: int, nonblocking: bool) -> None:
+        super().__init__(kernel, fd, ino, b"tty", nonblocking)
+
+    def ioctl(self, t: Task, cmd: int, arg: int) -> int:
+        layout = GET.get(cmd)
+        if layout is not None:
+            t.mm.write(arg, self.control(cmd, bytes(layout.size)))
+            return 0
+        layout = SET.get(cmd)
+        if layout is not None:
+            fields = list(layout.unpack(t.mm.read(arg, layout.size)))
+            fields[4] = 0  # the line discipline stays N_TTY
+            self.control(cmd, layout.pack(*fields))
+            return 0
+        if cmd == IOC.TIOCGWINSZ:
+            t.mm.write(arg, self.control(cmd, bytes(WINSIZE.size)))
+            return 0
+        if cmd == IOC.TIOCSWINSZ:
+            self.control(cmd, WINSIZE.pack(*WINSIZE.unpack(t.mm.read(arg, WINSIZE.size))))
+            return 0
+        if cmd == IOC.TIOCOUTQ:
+            t.mm.write(arg, self.control(cmd, bytes(4)))
+            return 0
+        if cmd == IOC.TCFLSH or cmd == IOC.TCXONC:
+            return self.order(cmd, arg, 3)
+        if cmd == IOC.TCSBRK or cmd == IOC.TCSBRKP:
+            # tcdrain(3): the host's terminal takes output at once; a break means nothing to it.
+            return 0
+        return super().ioctl(t, cmd, arg)
+
+    def order(self, cmd: int, value: int, most: int) -> int:
+        """A host ioctl with a small number as argument."""
+        if not 0 <= value <= most:
+            raise Errno(E.EINVAL)
+        try:
+            fcntl.ioctl(self.fd, cmd, value)
+        except OSError as e:
+            raise host_error(e) from None
+        return 0
+
+
+def own_description(fd: int) -> tuple[int, bool]:
+    """A new descriptor for what `fd` is: opened anew and non-blocking if the host lets us, else a duplicate."""
+    access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    try:
+        return os.open(f"/proc/self/fd/{fd}", access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), True
+    except OSError:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), False
+
+
+def new(kernel: Kernel, fd: int) -> HostFile:
+    """The file for an inherited descriptor, which stays the caller's. Before the sentry is sealed."""
+    kind = os.fstat(fd).st_mode & S.S_IFMT
+    ino = ANON_INODEFS.take_ino()
+    if kind in (S.S_IFREG, S.S_IFDIR, S.S_IFBLK):
+        return HostRegular(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), ino)
+    if kind == S.S_IFSOCK:
+        return HostStream(kernel, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), ino, b"socket", False)
+    own, nonblocking = own_description(fd)
+    if os.isatty(own):
+        return HostTerminal(kernel, own, ino, nonblocking)
+    return HostStream(kernel, own, ino, b"pipe" if kind == S.S_IFIFO else b"host", nonblocking)
