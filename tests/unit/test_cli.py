@@ -1,0 +1,80 @@
+"""Errors of the command line: one sentence that names the object and the cause."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.harness import CORDON
+
+
+def cordon(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CORDON, *argv], capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "text"),
+    [
+        ([], 2, "no verb given"),
+        (["nope"], 2, "'nope'"),
+        (["do"], 2, "no command given"),
+        (["do", "--"], 2, "no command given"),
+        (["do", "--mount", "x", "--", "true"], 2, "mount 'x'"),
+        (["do", "--mount", "/no/such:/x", "--", "true"], 125, "mount /no/such: no such file"),
+        (["do", "--mount", "/usr:x", "--", "true"], 2, "not absolute"),
+        (["do", "--root", "/no/such", "--", "true"], 125, "root /no/such: no such directory"),
+        (["do", "--root", "/etc/passwd", "--", "true"], 125, "root /etc/passwd: not a directory"),
+        (["do", "--env", "novalue", "--", "true"], 2, "'novalue'"),
+        (["do", "--cwd", "relative", "--", "true"], 2, "'relative'"),
+        (["do", "--user", "nobody", "--", "true"], 2, "'nobody'"),
+        (["do", "--memory", "lots", "--", "true"], 2, "'lots'"),
+        (["do", "--memory", "0", "--", "true"], 2, "'0'"),
+        (["do", "--pids", "-3", "--", "true"], 2, "negative"),
+        (["do", "--platform", "nope", "--", "true"], 125, "platform nope"),
+        (["do", "--platform", "kvm", "--", "true"], 125, "platform kvm"),
+        (["do", "--debug-log", "/no/such/log", "--", "true"], 125, "debug log /no/such/log: no such file"),
+        (["do", "--hostname", "x" * 65, "--", "true"], 2, "64 bytes"),
+        (["do", "--cwd", "/no/such", "--", "true"], 125, "/no/such"),
+    ],
+    ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else "",
+)
+def test_error(argv: list[str], status: int, text: str) -> None:
+    done = cordon(*argv)
+    assert done.returncode == status, done.stderr
+    assert text in done.stderr
+    assert done.stderr.startswith("cordon: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_help_lists_every_verb() -> None:
+    done = cordon("--help")
+    assert done.returncode == 0
+    for verb in ("do", "doctor", "bench"):
+        assert f"\n  {verb} " in done.stdout
+        assert cordon(verb, "--help").returncode == 0
+
+
+def test_version() -> None:
+    assert cordon("--version").stdout.startswith("cordon 0.")
+
+
+def test_unknown_option() -> None:
+    done = cordon("do", "--nope", "--", "true")
+    assert done.returncode == 2
+    assert "--nope" in done.stderr
+
+
+def test_doctor_names_every_platform() -> None:
+    done = cordon("doctor")
+    assert done.returncode == 0
+    for platform in ("ptrace", "systrap", "kvm"):
+        assert platform in done.stdout
+    assert "auto is " in done.stdout
+
+
+def test_command_after_options_needs_no_dashes(tmp_path: Path) -> None:
+    done = cordon("do", "--hostname", "h", "echo", "--version", "-x")
+    assert done.stdout == "--version -x\n"
