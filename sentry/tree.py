@@ -57,10 +57,11 @@ def root_inode(kernel: Kernel, m: MountSpec) -> Inode:
     return mqueue.new(kernel, anon_dev())
 
 
-def make_directories(root: Path, path: bytes) -> None:
-    """Makes the directories of a mount point that are missing (in the overlay, so nothing of the host changes)."""
+def make_place(root: Path, path: bytes, directory: bool) -> None:
+    """Makes what is missing of a mount point (in the overlay, so nothing of the host changes)."""
     done = b""
-    for name in [n for n in path.split(b"/") if n]:
+    names = [n for n in path.split(b"/") if n]
+    for i, name in enumerate(names):
         done += b"/" + name
         try:
             walk.kernel_resolve(root, done)
@@ -68,7 +69,10 @@ def make_directories(root: Path, path: bytes) -> None:
             if e.errno != E.ENOENT:
                 raise
             parent = walk.kernel_resolve_parent(root, done)
-            parent.inode().mkdir(name, S.S_IFDIR | 0o755, 0, 0)
+            if directory or i < len(names) - 1:
+                parent.inode().mkdir(name, S.S_IFDIR | 0o755, 0, 0)
+            else:
+                parent.inode().create(name, S.S_IFREG | 0o644, 0, 0)
             parent.dentry.children.pop(name, None)
 
 
@@ -76,8 +80,7 @@ def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None
     """Mounts one file system of the spec; SandboxError names it."""
     try:
         inode = root_inode(kernel, m)
-        if inode.mode & S.S_IFMT == S.S_IFDIR:
-            make_directories(root, m.dst)
+        make_place(root, m.dst, inode.mode & S.S_IFMT == S.S_IFDIR)
         ns.mount(inode.sb, inode, walk.kernel_resolve(root, m.dst), M.MS_RDONLY if m.readonly else 0)
     except Errno as e:
         raise SandboxError(f"cannot mount {m.kind} on {show(m.dst)}: {os.strerror(e.errno).lower()}") from None
