@@ -139,7 +139,10 @@ def over(path: bytes, empty: bytes, kind: object) -> None:
     if not (stat.S_ISREG(mode) if kind is stat.S_ISREG else stat.S_ISDIR(mode)):
         return
     fd = int(lib.cn_tree_clone(AT_FDCWD, empty, 0))
-    r = fd if fd < 0 else int(lib.cn_tree_attach(fd, AT_FDCWD, path))
+    attrs = lib.CN_MNT_RDONLY | lib.CN_MNT_NOSUID | lib.CN_MNT_NODEV | lib.CN_MNT_NOEXEC
+    r = fd if fd < 0 else int(lib.cn_tree_setattr(fd, attrs, 0))
+    if r >= 0:
+        r = int(lib.cn_tree_attach(fd, AT_FDCWD, path))
     if r < 0:
         raise failed("cover", path, r)
     os.close(fd)
