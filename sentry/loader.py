@@ -54,7 +54,7 @@ class Sandbox:
         cwd = tree.working_directory(root, spec.cwd)
         fds = FDTable()
         for fd in spec.stdio:
-            fds.install(hostfile.new(self.kernel, fd), False, 1 << 20)
+            fds.install(hostfile.new(self.kernel, fd, tree.console(root)), False, 1 << 20)
         limits = Limits()
         for name, (soft, hard) in spec.limits.items():
             limits.set_by_name(name, soft, hard)
@@ -70,6 +70,9 @@ class Sandbox:
         except Errno as e:
             what = spec.args[0].decode("utf-8", "replace")
             raise SandboxError(f"{what}: {os.strerror(e.errno).lower()}", 126) from None
+        terminal, init = self.kernel.console, self.kernel.init
+        if terminal is not None and init is not None:
+            terminal.attach(init.pgrp.session, init.pgrp)
 
     def obey(self, message: dict[str, Any]) -> None:
         """A request of the front. Runs in the control thread."""

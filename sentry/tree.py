@@ -108,6 +108,15 @@ def build(kernel: Kernel, spec: Spec) -> Path:
     return root
 
 
+def console(root: Path) -> Path | None:
+    """The node of /dev/console, if there is one."""
+    try:
+        place = walk.kernel_resolve(root, b"/dev/console")
+    except Errno:
+        return None
+    return place if place.inode.mode & S.S_IFMT == S.S_IFCHR else None
+
+
 def working_directory(root: Path, cwd: bytes) -> Path:
     try:
         return walk.kernel_resolve(root, cwd, walk.FOLLOW | walk.DIRECTORY)

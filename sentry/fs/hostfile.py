@@ -11,16 +11,17 @@ import fcntl
 import os
 import select
 import socket
-import struct
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import ioctl as IOC
 from sentry.abi import poll as P
+from sentry.abi import signal as SIG
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs.anon import ANON_INODEFS
+from sentry.fs.tty.host import HostTTY
 from sentry.kernel.fdnotify import HostWaitQueue
 from sentry.mm.objects import MemoryObject
 from sentry.vfs.attr import SET_SIZE, Attr, SetAttr
@@ -31,20 +32,9 @@ from sentry.vfs.mount import anon_path
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
+    from sentry.vfs.mount import Path
 
-TERMIOS: Final = struct.Struct("<IIIIB19s")  # the kernel's struct termios: four flag words, c_line, c_cc
-TERMIOS2: Final = struct.Struct("<IIIIB19sII")  # and input and output speed
-WINSIZE: Final = struct.Struct("<HHHH")
 PIPE_BUF: Final = 4096
-GET: Final = {IOC.TCGETS: TERMIOS, IOC.TCGETS2: TERMIOS2}
-SET: Final = {
-    IOC.TCSETS: TERMIOS,
-    IOC.TCSETSW: TERMIOS,
-    IOC.TCSETSF: TERMIOS,
-    IOC.TCSETS2: TERMIOS2,
-    IOC.TCSETSW2: TERMIOS2,
-    IOC.TCSETSF2: TERMIOS2,
-}
 
 
 def host_error(e: OSError) -> Errno:
@@ -54,9 +44,10 @@ def host_error(e: OSError) -> Errno:
 class HostInode(Inode):
     """What fstat(2) on the guest's side tells of a host descriptor: type, mode, size; no names, no host inode number."""
 
-    def __init__(self, fd: int, ino: int) -> None:
+    def __init__(self, fd: int, ino: int, kind: bytes) -> None:
         st = os.fstat(fd)
         super().__init__(ANON_INODEFS, st.st_mode)
+        self.kind: bytes = kind
         self.fd: int = fd
         self.ino: int = ino
 
@@ -80,6 +71,26 @@ class HostInode(Inode):
         except OSError as e:
             raise host_error(e) from None
 
+    def open_node(self, t: Task, path: Path, flags: int) -> File | None:
+        """Through /proc/PID/fd (/dev/stdout): one more description of the same host object."""
+        fd = fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        file = HostStream(t.kernel, fd, self.ino, self.kind, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK))
+        if file.flags & F.O_ACCMODE not in (F.O_RDWR, flags & F.O_ACCMODE):
+            os.close(fd)
+            raise Errno(E.EACCES)
+        file.flags = flags
+        return file
+
+    def open(self, t: Task, path: Path, flags: int) -> File:
+        """A regular file (or directory), the same way."""
+        fd = fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        file = HostRegular(fd, self.ino)
+        if file.flags & F.O_ACCMODE not in (F.O_RDWR, flags & F.O_ACCMODE):
+            os.close(fd)
+            raise Errno(E.EACCES)
+        file.flags = flags
+        return file
+
     def mapping(self) -> MemoryObject | None:
         if self.mode & S.S_IFMT != S.S_IFREG:
             return None
@@ -89,10 +100,14 @@ class HostInode(Inode):
 class HostFile(File):
     """What both kinds share. `fd` belongs to the file."""
 
-    def __init__(self, fd: int, ino: int, kind: bytes) -> None:
-        inode = HostInode(fd, ino)
+    def __init__(self, fd: int, ino: int, kind: bytes, place: Path | None = None) -> None:
+        """place: a node in the guest's tree that the descriptor is known by."""
+        if place is not None:
+            path, inode = place, place.inode
+        else:
+            inode = HostInode(fd, ino, kind)
+            path = anon_path(inode, kind + b":[%d]" % ino)
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-        path = anon_path(inode, kind + b":[%d]" % ino)
         super().__init__(flags & (F.O_ACCMODE | F.O_APPEND) | F.O_LARGEFILE, path, inode)
         self.fd: int = fd
         self.kind: bytes = kind
@@ -145,8 +160,10 @@ class HostRegular(HostFile):
 class HostStream(HostFile):
     """A pipe, FIFO, socket, terminal or character device of the host."""
 
-    def __init__(self, kernel: Kernel, fd: int, ino: int, kind: bytes, nonblocking: bool) -> None:
-        super().__init__(fd, ino, kind)
+    def __init__(
+        self, kernel: Kernel, fd: int, ino: int, kind: bytes, nonblocking: bool, place: Path | None = None
+    ) -> None:
+        super().__init__(fd, ino, kind, place)
         self.waitq = HostWaitQueue(kernel.fdnotify, fd)
         self.nonblocking_fd: bool = nonblocking  # the host's O_NONBLOCK is set, on a description of our own
         self.socket: socket.socket | None = socket.socket(fileno=os.dup(fd)) if kind == b"socket" else None
@@ -215,47 +232,33 @@ class HostStream(HostFile):
 
 
 class HostTerminal(HostStream):
-    """The caller's terminal. Its line discipline is the host's; sessions and process groups are the sentry's."""
+    """The caller's terminal, by one of its descriptors; what it does is in HostTTY. It is /dev/console for the guest."""
 
-    def __init__(self, kernel: Kernel, fd: int, ino: int, nonblocking: bool) -> None:
-        super().__init__(kernel, fd, ino, b"tty", nonblocking)
+    def __init__(self, kernel: Kernel, fd: int, ino: int, nonblocking: bool, tty: HostTTY, place: Path | None) -> None:
+        super().__init__(kernel, fd, ino, b"tty", nonblocking, place)
+        self.tty: HostTTY = tty
+
+    @property
+    def hung(self) -> bool:
+        return self.tty.hangups > 0
+
+    def read(self, t: Task, count: int, offset: int) -> bytes | None:
+        if self.hung:
+            return b""
+        self.tty.check_change(t, SIG.SIGTTIN)
+        return super().read(t, count, offset)
+
+    def write(self, t: Task, data: bytes, offset: int) -> int:
+        if self.hung:
+            raise Errno(E.EIO)
+        if self.tty.tostop:
+            self.tty.check_change(t, SIG.SIGTTOU)
+        return super().write(t, data, offset)
 
     def ioctl(self, t: Task, cmd: int, arg: int) -> int:
-        layout = GET.get(cmd)
-        if layout is not None:
-            t.mm.write(arg, self.control(cmd, bytes(layout.size)))
-            return 0
-        layout = SET.get(cmd)
-        if layout is not None:
-            fields = list(layout.unpack(t.mm.read(arg, layout.size)))
-            fields[4] = 0  # the line discipline stays N_TTY
-            self.control(cmd, layout.pack(*fields))
-            return 0
-        if cmd == IOC.TIOCGWINSZ:
-            t.mm.write(arg, self.control(cmd, bytes(WINSIZE.size)))
-            return 0
-        if cmd == IOC.TIOCSWINSZ:
-            self.control(cmd, WINSIZE.pack(*WINSIZE.unpack(t.mm.read(arg, WINSIZE.size))))
-            return 0
-        if cmd == IOC.TIOCOUTQ:
-            t.mm.write(arg, self.control(cmd, bytes(4)))
-            return 0
-        if cmd == IOC.TCFLSH or cmd == IOC.TCXONC:
-            return self.order(cmd, arg, 3)
-        if cmd == IOC.TCSBRK or cmd == IOC.TCSBRKP:
-            # tcdrain(3): the host's terminal takes output at once; a break means nothing to it.
-            return 0
-        return super().ioctl(t, cmd, arg)
-
-    def order(self, cmd: int, value: int, most: int) -> int:
-        """A host ioctl with a small number as argument."""
-        if not 0 <= value <= most:
-            raise Errno(E.EINVAL)
-        try:
-            fcntl.ioctl(self.fd, cmd, value)
-        except OSError as e:
-            raise host_error(e) from None
-        return 0
+        if self.hung:
+            raise Errno(E.EIO)
+        return self.tty.ioctl(t, cmd, arg, self.readable)
 
 
 def own_description(fd: int) -> tuple[int, bool]:
@@ -267,8 +270,9 @@ def own_description(fd: int) -> tuple[int, bool]:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), False
 
 
-def new(kernel: Kernel, fd: int) -> HostFile:
-    """The file for an inherited descriptor, which stays the caller's. Before the sentry is sealed."""
+def new(kernel: Kernel, fd: int, console: Path | None = None) -> HostFile:
+    """The file for an inherited descriptor, which stays the caller's. Before the sentry is sealed. The first terminal becomes the
+    sandbox's console, which the guest knows by its node `console`."""
     kind = os.fstat(fd).st_mode & S.S_IFMT
     ino = ANON_INODEFS.take_ino()
     if kind in (S.S_IFREG, S.S_IFDIR, S.S_IFBLK):
@@ -277,5 +281,10 @@ def new(kernel: Kernel, fd: int) -> HostFile:
         return HostStream(kernel, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), ino, b"socket", False)
     own, nonblocking = own_description(fd)
     if os.isatty(own):
-        return HostTerminal(kernel, own, ino, nonblocking)
+        if kernel.console is None:
+            kernel.console = HostTTY(kernel, fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3), nonblocking)
+        tty = kernel.console
+        if isinstance(tty, HostTTY) and tty.host_rdev == os.fstat(own).st_rdev:
+            return HostTerminal(kernel, own, ino, nonblocking, tty, console)
+        return HostTerminal(kernel, own, ino, nonblocking, HostTTY(kernel, own, nonblocking), None)
     return HostStream(kernel, own, ino, b"pipe" if kind == S.S_IFIFO else b"host", nonblocking)

@@ -150,6 +150,10 @@ class Inode:
         Not called for O_PATH, nor for FIFOs and device nodes of a file system (sentry/vfs/special.py opens those)."""
         raise Errno(E.ENXIO)
 
+    def open_node(self, t: Task, path: Path, flags: int) -> File | None:
+        """A FIFO or device node that knows what is behind it (the host's); None: found by its kind and number."""
+        return None
+
     def mapping(self) -> MemoryObject | None:
         """The memory object that holds this file's data, if it can be mapped (used by exec as well)."""
         return None

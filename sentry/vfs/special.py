@@ -71,6 +71,9 @@ def anon_dev() -> int:
 
 def open_special(t: Task, path: Path, inode: Inode, flags: int) -> File:
     """Opens a FIFO, device or socket node. ENXIO when nothing stands behind it."""
+    known = inode.open_node(t, path, flags)
+    if known is not None:
+        return known
     kind = inode.mode & S.S_IFMT
     opener: Opener | None = None
     if kind == S.S_IFIFO:
