@@ -57,6 +57,7 @@ def end_task(t: Task) -> None:
     t.fs.users -= 1
     retire_native(t)
     tg.account(t)
+    t.mm.unref()
     tg.tasks.remove(t)
     if stopping and tg.stop_signal:
         stop.left(tg)
