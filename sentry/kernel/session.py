@@ -60,7 +60,7 @@ class ProcessGroup:
         """No living member has a parent in another group of the same session (POSIX): nobody can continue it."""
         for tg in self.members:
             parent = tg.parent
-            if tg.dead or parent is None or parent.is_init:
+            if tg.dead or parent is None:
                 continue
             if parent.pgrp is not self and parent.pgrp.session is self.session:
                 return False
