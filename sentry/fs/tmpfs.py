@@ -281,6 +281,9 @@ class TmpOpenFile(File):
             return self.pos
         return super().seek(t, offset, whence)
 
+    def write_sealed(self) -> bool:
+        return bool(self.file.seals & (F.F_SEAL_WRITE | F.F_SEAL_FUTURE_WRITE))
+
     def truncate(self, t: Task, size: int) -> None:
         self.file.resize(size)
 

@@ -55,6 +55,8 @@ def flock(t: Task, fd: int, operation: int) -> int:
     file = t.fds.get(fd)
     if file.flags & F.O_PATH:
         raise Errno(E.EBADF)
+    if operation & F.LOCK_MAND:
+        return 0  # without effect since Linux 5.18
     kind = operation & ~F.LOCK_NB
     if kind not in (F.LOCK_SH, F.LOCK_EX, F.LOCK_UN):
         raise Errno(E.EINVAL)
@@ -118,7 +120,7 @@ def get(t: Task, file: File, ofd: bool, arg: int) -> int:
     return 0
 
 
-def set(t: Task, fd: int, file: File, ofd: bool, wait: bool, arg: int) -> int:  # noqa: A001
+def set(t: Task, fd: int, file: File, ofd: bool, wait: bool, arg: int) -> int:
     """F_SETLK, F_SETLKW and their OFD forms."""
     kind, whence, rel, length, pid = FLOCK.unpack(t.mm.read(arg, FLOCK.size))
     if kind not in (F.F_RDLCK, F.F_WRLCK, F.F_UNLCK) or (ofd and pid != 0):

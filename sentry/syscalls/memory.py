@@ -65,6 +65,10 @@ def mmap(t: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset
         if prot & MM.PROT_WRITE:
             raise Errno(E.EACCES)
         maxprot &= ~MM.PROT_WRITE
+    if flags & MM.MAP_SHARED and file.write_sealed():
+        if prot & MM.PROT_WRITE:
+            raise Errno(E.EPERM)
+        maxprot &= ~MM.PROT_WRITE
     if file.path is not None and file.path.mount.flags & M.MS_NOEXEC:
         if prot & MM.PROT_EXEC:
             raise Errno(E.EPERM)

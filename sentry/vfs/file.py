@@ -130,6 +130,10 @@ class File:
         """The memory object for mmap(2); None: ENODEV."""
         return self.inode.mapping() if self.inode is not None else None
 
+    def write_sealed(self) -> bool:
+        """Is a new writable shared mapping forbidden (F_SEAL_WRITE, F_SEAL_FUTURE_WRITE)?"""
+        return False
+
     def truncate(self, t: Task, size: int) -> None:
         raise Errno(E.EINVAL)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 MAX_RW: Final = 0x7FFFF000  # what one call moves at most (read(2), NOTES)
+MAX_POS: Final = 0x7FFFFFFFFFFFFFFF
 CHUNK: Final = 1 << 20  # bytes handed to a File at a time
 READABLE: Final = P.POLLIN | P.POLLRDNORM | P.POLLHUP | P.POLLERR | P.POLLRDHUP | P.POLLPRI
 WRITABLE: Final = P.POLLOUT | P.POLLWRNORM | P.POLLHUP | P.POLLERR
@@ -135,6 +136,8 @@ def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) ->
         if n and notify.STATE.watches:
             after_read(file)
         return n
+    if offset > MAX_POS - count:
+        raise Errno(E.EINVAL)
     if offset >= 0 or file.own_position:
         n = read_at(t, file, addr, count, offset, flags)
     else:
@@ -233,8 +236,6 @@ def clip_to_limit(t: Task, file: File, count: int, offset: int) -> int:
             signals.send_to_task(t, signals.kernel_info(SIG.SIGXFSZ))
             raise Errno(E.EFBIG)
         return limit - offset
-    if offset + count > 0x7FFFFFFFFFFFFFFF:
-        raise Errno(E.EFBIG)
     return count
 
 
@@ -295,7 +296,10 @@ def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: 
         pos = file.seek(t, 0, F.SEEK_CUR)
     else:
         pos = file.pos if offset < 0 else offset
-    count = clip_to_limit(t, file, sum_of(iov), pos)
+    count = sum_of(iov)
+    if pos > MAX_POS - count:
+        raise Errno(E.EINVAL)
+    count = clip_to_limit(t, file, count, pos)
     before_write(t, file)
     total = 0
     try:
