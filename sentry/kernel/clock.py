@@ -42,6 +42,11 @@ def realtime() -> int:
     return time.clock_gettime_ns(T.CLOCK_REALTIME)
 
 
+def host(which: int) -> int:
+    """One of HOST_CLOCKS in ns."""
+    return time.clock_gettime_ns(which)
+
+
 def cpu_clock(t: Task, clock: int) -> int:
     """A CPU-time clock named by a negative id; EINVAL when there is no such task."""
     if clock & CLOCK_KIND == CLOCK_KIND:
