@@ -95,6 +95,7 @@ class Kernel:
         self.fdnotify: FdNotifier = FdNotifier(self)
         self.futexes: FutexTable = FutexTable()
         self.ipc: IpcNamespace = IpcNamespace()
+        self.mqueues: object | None = None  # root of the POSIX message queues (sentry/fs/mqueue.py)
 
     def usage(self) -> dict[str, int]:
         """What the first process and those it waited for have used: utime_ns, stime_ns, peak_bytes (of all guest memory)."""

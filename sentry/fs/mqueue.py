@@ -1,0 +1,180 @@
+"""POSIX message queues (mq_overview(7)): a directory of queues, which mq_open(3) finds by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import errno as E
+from sentry.abi import fcntl as F
+from sentry.abi import poll as P
+from sentry.abi import signal as SIG
+from sentry.abi import stat as S
+from sentry.errors import Errno
+from sentry.fs.tmpfs import TmpDir, TmpInode, TmpSuper
+from sentry.kernel import signals
+from sentry.kernel.signals import SigInfo
+from sentry.kernel.wait import WaitQueue
+from sentry.vfs.file import File
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.task import Task
+    from sentry.kernel.threadgroup import ThreadGroup
+    from sentry.vfs.attr import Attr
+    from sentry.vfs.inode import Inode
+    from sentry.vfs.mount import Path
+
+MAX_QUEUES: Final = 256
+MSG_DEFAULT: Final = 10
+MSGSIZE_DEFAULT: Final = 8192
+MSG_MAX: Final = 10  # /proc/sys/fs/mqueue
+MSGSIZE_MAX: Final = 8192
+HARD_MSG_MAX: Final = 65536
+HARD_MSGSIZE_MAX: Final = 16 << 20
+PRIO_MAX: Final = 32768
+STATUS_SIZE: Final = 80
+MQUEUE_MAGIC: Final = 0x19800202  # statfs(2)
+
+
+class Notification:
+    """Who asked by mq_notify(3) to be told of the next message."""
+
+    def __init__(self, tg: ThreadGroup, signo: int, value: int) -> None:
+        self.tg: ThreadGroup = tg
+        self.signo: int = signo  # 0: SIGEV_NONE
+        self.value: int = value
+
+
+class Queue(TmpInode):
+    """A queue: messages by descending priority, then by age."""
+
+    def __init__(self, sb: TmpSuper, attr: Attr, maxmsg: int, msgsize: int) -> None:
+        super().__init__(sb, attr)
+        attr.size = STATUS_SIZE
+        self.maxmsg: int = maxmsg
+        self.msgsize: int = msgsize
+        self.messages: list[tuple[int, bytes]] = []
+        self.bytes: int = 0
+        self.notification: Notification | None = None
+        self.waitq: WaitQueue = WaitQueue()
+        self.receivers: int = 0  # tasks that wait for a message: they come before a notification
+
+    def open(self, t: Task, path: Path, flags: int) -> File:
+        return QueueFile(flags, path, self)
+
+    def put(self, t: Task, priority: int, data: bytes) -> bool:
+        """Adds a message; False when the queue is full."""
+        if len(self.messages) >= self.maxmsg:
+            return False
+        at = len(self.messages)
+        while at > 0 and self.messages[at - 1][0] < priority:
+            at -= 1
+        self.messages.insert(at, (priority, data))
+        self.bytes += len(data)
+        if len(self.messages) == 1 and self.notification is not None and self.receivers == 0:
+            self.tell(t, self.notification)
+        self.waitq.notify(P.POLLIN)
+        return True
+
+    def take(self) -> tuple[int, bytes] | None:
+        """The first message of the highest priority, None when there is none."""
+        if not self.messages:
+            return None
+        message = self.messages.pop(0)
+        self.bytes -= len(message[1])
+        self.waitq.notify(P.POLLOUT)
+        return message
+
+    def tell(self, t: Task, n: Notification) -> None:
+        self.notification = None
+        if n.signo and not n.tg.dead:
+            info = SigInfo(n.signo, SIG.SI_MESGQ)
+            info.pid, info.uid, info.value = t.tg.pid, t.creds.ruid, n.value
+            signals.send_to_group(n.tg, info)
+
+
+class QueueFile(File):
+    """A message queue descriptor, or an open file of the queue's status."""
+
+    def __init__(self, flags: int, path: Path | None, queue: Queue) -> None:
+        super().__init__(flags, path, queue)
+        self.queue: Queue = queue
+        self.waitq = queue.waitq
+
+    def read(self, t: Task, count: int, offset: int) -> bytes | None:
+        q = self.queue
+        n = q.notification
+        text = b"QSIZE:%-10d NOTIFY:%-5d SIGNO:%-5d NOTIFY_PID:%-6d\n" % (
+            q.bytes,
+            0 if n is None or n.signo else 1,
+            n.signo if n is not None else 0,
+            n.tg.pid if n is not None else 0,
+        )
+        data = text[self.pos : self.pos + count]
+        self.pos += len(data)
+        return data
+
+    def poll(self) -> int:
+        q = self.queue
+        ready = P.POLLIN | P.POLLRDNORM if q.messages else 0
+        return ready | P.POLLOUT | P.POLLWRNORM if len(q.messages) < q.maxmsg else ready
+
+    def flush(self, t: Task) -> None:
+        n = self.queue.notification
+        if n is not None and n.tg is t.tg:
+            self.queue.notification = None
+
+
+class Root(TmpDir):
+    """The directory; files made in it by open(2) are queues of default size."""
+
+    def __init__(self, sb: TmpSuper, attr: Attr) -> None:
+        super().__init__(sb, attr)
+        self.maxmsg: int = MSG_DEFAULT
+        self.msgsize: int = MSGSIZE_DEFAULT
+
+    def make_file(self, mode: int, uid: int, gid: int) -> TmpInode:
+        if len(self.entries) >= MAX_QUEUES:
+            raise Errno(E.ENOSPC)
+        return Queue(self.fs, self.fs.new_attr(mode, uid, gid), self.maxmsg, self.msgsize)
+
+    def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
+        raise Errno(E.EPERM)
+
+    def mknod(self, name: bytes, mode: int, rdev: int, uid: int, gid: int) -> Inode:
+        raise Errno(E.EPERM)
+
+    def symlink(self, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
+        raise Errno(E.EPERM)
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        raise Errno(E.EPERM)
+
+    def make_queue(self, name: bytes, mode: int, uid: int, gid: int, maxmsg: int, msgsize: int) -> Queue:
+        """mq_open(3) with attributes."""
+        self.maxmsg, self.msgsize = maxmsg, msgsize
+        try:
+            queue = self.create(name, mode, uid, gid)
+        finally:
+            self.maxmsg, self.msgsize = MSG_DEFAULT, MSGSIZE_DEFAULT
+        assert isinstance(queue, Queue)
+        return queue
+
+
+def new(kernel: Kernel, dev: int) -> Root:
+    """The root of the sandbox's queues; the same one however often it is mounted."""
+    root = kernel.mqueues
+    if isinstance(root, Root):
+        return root
+    sb = TmpSuper(dev, 0, 0, b"mqueue")
+    sb.magic = MQUEUE_MAGIC
+    attr = sb.new_attr(S.S_IFDIR | S.S_ISVTX | 0o777, 0, 0)
+    attr.nlink = 2
+    made = Root(sb, attr)
+    kernel.mqueues = made
+    return made
+
+
+def flags_of(oflag: int) -> int:
+    """The open flags that a queue descriptor keeps."""
+    return oflag & (F.O_ACCMODE | F.O_NONBLOCK)

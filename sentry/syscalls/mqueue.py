@@ -1,0 +1,186 @@
+"""POSIX message queues."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from sentry.abi import capability as C
+from sentry.abi import errno as E
+from sentry.abi import fcntl as F
+from sentry.abi import poll as P
+from sentry.abi import resource as R
+from sentry.abi import signal as SIG
+from sentry.abi import stat as S
+from sentry.errors import ERESTARTSYS, Errno
+from sentry.fs import mqueue
+from sentry.fs.mqueue import Notification, Queue, QueueFile
+from sentry.kernel import clock
+from sentry.kernel.wait import NO_DEADLINE, wait_for
+from sentry.syscalls.time import read_ns
+from sentry.vfs import access
+from sentry.vfs.special import anon_dev
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
+
+ATTR: Final = struct.Struct("<8q")  # struct mq_attr
+SIGEVENT: Final = struct.Struct("<Qii")
+MESSAGE_OVERHEAD: Final = 48 + 8  # what a message counts against RLIMIT_MSGQUEUE besides its bytes
+
+
+def name_of(t: Task, addr: int) -> bytes:
+    """A queue's name, which the C library has stripped of its slash."""
+    name = t.mm.read_path(addr)
+    if len(name) > F.NAME_MAX:
+        raise Errno(E.ENAMETOOLONG)
+    if not name:
+        raise Errno(E.ENOENT)
+    if b"/" in name or name in (b".", b".."):
+        raise Errno(E.EACCES)
+    return name
+
+
+def sizes(t: Task, addr: int) -> tuple[int, int]:
+    """(maxmsg, msgsize) for a new queue, within the limits."""
+    if addr == 0:
+        return mqueue.MSG_DEFAULT, mqueue.MSGSIZE_DEFAULT
+    _, maxmsg, msgsize, _, _, _, _, _ = ATTR.unpack(t.mm.read(addr, ATTR.size))
+    free = t.creds.has(C.CAP_SYS_RESOURCE)
+    most, largest = (mqueue.HARD_MSG_MAX, mqueue.HARD_MSGSIZE_MAX) if free else (mqueue.MSG_MAX, mqueue.MSGSIZE_MAX)
+    if not 0 < maxmsg <= most or not 0 < msgsize <= largest:
+        raise Errno(E.EINVAL)
+    if maxmsg * (msgsize + MESSAGE_OVERHEAD) > t.tg.limits.soft(R.RLIMIT_MSGQUEUE):
+        raise Errno(E.EMFILE)
+    return maxmsg, msgsize
+
+
+def mq_open(t: Task, uname: int, oflag: int, mode: int, uattr: int) -> int:
+    """mq_open(2)."""
+    name = name_of(t, uname)
+    root = mqueue.new(t.kernel, anon_dev())
+    found = root.lookup(name)
+    if found is None:
+        if not oflag & F.O_CREAT:
+            raise Errno(E.ENOENT)
+        maxmsg, msgsize = sizes(t, uattr)
+        kept = S.S_IFREG | mode & 0o777 & ~t.fs.umask
+        queue = root.make_queue(name, kept, t.creds.fsuid, t.creds.fsgid, maxmsg, msgsize)
+    else:
+        if oflag & F.O_CREAT and oflag & F.O_EXCL:
+            raise Errno(E.EEXIST)
+        assert isinstance(found, Queue)
+        queue = found
+        masks = {F.O_RDONLY: access.MAY_READ, F.O_WRONLY: access.MAY_WRITE, F.O_RDWR: access.MAY_READ | access.MAY_WRITE}
+        mask = masks.get(oflag & F.O_ACCMODE)
+        if mask is None:
+            raise Errno(E.EINVAL)
+        access.require(t.creds, queue, mask)
+    file = QueueFile(mqueue.flags_of(oflag), None, queue)
+    return t.fds.install(file, True, t.tg.limits.soft(R.RLIMIT_NOFILE))
+
+
+def mq_unlink(t: Task, uname: int) -> int:
+    """mq_unlink(2)."""
+    name = name_of(t, uname)
+    root = mqueue.new(t.kernel, anon_dev())
+    found = root.lookup(name)
+    if found is None:
+        raise Errno(E.ENOENT)
+    if not access.owner_or_capable(t.creds, found):
+        raise Errno(E.EACCES)
+    root.unlink(name, found)
+    return 0
+
+
+def queue_of(t: Task, mqd: int, write: bool | None) -> QueueFile:
+    """The descriptor's file; EBADF when it is no queue or not open for that."""
+    file = t.fds.get(mqd)
+    if not isinstance(file, QueueFile) or (write is True and not file.writable) or (write is False and not file.readable):
+        raise Errno(E.EBADF)
+    return file
+
+
+def deadline_of(t: Task, addr: int) -> int:
+    if addr == 0:
+        return NO_DEADLINE
+    return clock.monotonic_deadline(0, read_ns(t, addr))
+
+
+def mq_timedsend(t: Task, mqd: int, msg: int, length: int, priority: int, timeout: int) -> int:
+    """mq_timedsend(2)."""
+    if priority >= mqueue.PRIO_MAX:
+        raise Errno(E.EINVAL)
+    deadline = deadline_of(t, timeout)
+    file = queue_of(t, mqd, True)
+    queue = file.queue
+    if length > queue.msgsize:
+        raise Errno(E.EMSGSIZE)
+    data = t.mm.read(msg, length)
+    while not queue.put(t, priority, data):
+        if file.nonblocking:
+            raise Errno(E.EAGAIN)
+        room = lambda: len(queue.messages) < queue.maxmsg  # noqa: E731
+        if not wait_for(t, queue.waitq, P.POLLOUT, room, deadline, ERESTARTSYS):
+            raise Errno(E.ETIMEDOUT)
+    return 0
+
+
+def mq_timedreceive(t: Task, mqd: int, msg: int, length: int, uprio: int, timeout: int) -> int:
+    """mq_timedreceive(2)."""
+    deadline = deadline_of(t, timeout)
+    file = queue_of(t, mqd, False)
+    queue = file.queue
+    if length < queue.msgsize:
+        raise Errno(E.EMSGSIZE)
+    while True:
+        message = queue.take()
+        if message is not None:
+            break
+        if file.nonblocking:
+            raise Errno(E.EAGAIN)
+        queue.receivers += 1
+        try:
+            if not wait_for(t, queue.waitq, P.POLLIN, lambda: bool(queue.messages), deadline, ERESTARTSYS):
+                raise Errno(E.ETIMEDOUT)
+        finally:
+            queue.receivers -= 1
+    priority, data = message
+    t.mm.write(msg, data)
+    if uprio:
+        t.mm.write_u32(uprio, priority)
+    return len(data)
+
+
+def mq_notify(t: Task, mqd: int, event: int) -> int:
+    """mq_notify(2), without SIGEV_THREAD (which needs a netlink socket)."""
+    value, signo, notify = SIGEVENT.unpack(t.mm.read(event, SIGEVENT.size)) if event else (0, 0, SIG.SIGEV_NONE)
+    if notify == SIG.SIGEV_THREAD:
+        raise Errno(E.ENOSYS)
+    if notify not in (SIG.SIGEV_NONE, SIG.SIGEV_SIGNAL) or (notify == SIG.SIGEV_SIGNAL and not 1 <= signo <= 64):
+        raise Errno(E.EINVAL)
+    queue = queue_of(t, mqd, None).queue
+    current = queue.notification
+    if not event:
+        if current is not None and current.tg is t.tg:
+            queue.notification = None
+        return 0
+    if current is not None and not current.tg.dead:
+        raise Errno(E.EBUSY)
+    queue.notification = Notification(t.tg, signo if notify == SIG.SIGEV_SIGNAL else 0, value)
+    return 0
+
+
+def mq_getsetattr(t: Task, mqd: int, new: int, old: int) -> int:
+    """mq_getsetattr(2)."""
+    file = queue_of(t, mqd, None)
+    queue = file.queue
+    before = ATTR.pack(file.flags & F.O_NONBLOCK, queue.maxmsg, queue.msgsize, len(queue.messages), 0, 0, 0, 0)
+    if new:
+        flags = t.mm.read_i64(new)
+        if flags & ~F.O_NONBLOCK:
+            raise Errno(E.EINVAL)
+        file.flags = file.flags & ~F.O_NONBLOCK | flags
+    if old:
+        t.mm.write(old, before)
+    return 0
