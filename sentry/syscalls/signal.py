@@ -9,6 +9,7 @@ from sentry.abi import capability as CAP
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.errors import ERESTARTNOHAND, NO_RESULT, Errno, Restart
+from sentry.fs.proc.pid import TidDir
 from sentry.kernel import clock, sigframe, signals
 from sentry.kernel.pidfd import PidFile
 from sentry.kernel.signals import ALL, NSIG, SIG_DFL, SIG_IGN, SIGINFO_SIZE, UNBLOCKABLE, SigInfo, bit
@@ -255,15 +256,22 @@ def rt_tgsigqueueinfo(t: Task, tgid: int, tid: int, sig: int, addr: int) -> int:
     return kill_thread(t, tgid, tid, sig, info)
 
 
+def pidfd_process(t: Task, fd: int) -> ThreadGroup:
+    """The process of a pidfd or of an open /proc/PID directory; EBADF, ESRCH."""
+    file = t.fds.get(fd)
+    if isinstance(file, PidFile):
+        return file.tg
+    if isinstance(file.inode, TidDir) and file.inode.whole:
+        return file.inode.ref.get().tg
+    raise Errno(E.EBADF)
+
+
 def pidfd_send_signal(t: Task, fd: int, sig: int, addr: int, flags: int) -> int:
     """pidfd_send_signal(2)."""
     if flags:
         raise Errno(E.EINVAL)
-    file = t.fds.get(fd)
-    if not isinstance(file, PidFile):
-        raise Errno(E.EBADF)
     check_signal(sig)
-    tg = file.tg
+    tg = pidfd_process(t, fd)
     if addr:
         data = t.mm.read(addr, SIGINFO_SIZE)
         if int.from_bytes(data[:4], "little", signed=True) != sig:
