@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from native._core import ffi, lib
 from sentry.mm.objects import MemoryObject
 
@@ -9,16 +11,20 @@ from sentry.mm.objects import MemoryObject
 class Cache:
     """The one object; made when the first program is loaded."""
 
-    obj: MemoryObject | None = None
-    size: int = 0
+    def __init__(self) -> None:
+        self.obj: MemoryObject | None = None
+        self.size: int = 0
+
+
+CACHE: Final = Cache()
 
 
 def vdso_object() -> tuple[MemoryObject, int]:
     """(memory object, bytes) of the image."""
-    if Cache.obj is None:
+    if CACHE.obj is None:
         length = ffi.new("uint64_t *")
         image = lib.cn_vdso_image(length)
-        Cache.size = int(length[0])
-        Cache.obj = MemoryObject.memory()
-        Cache.obj.pwrite(bytes(ffi.buffer(image, Cache.size)), 0)
-    return Cache.obj, Cache.size
+        CACHE.size = int(length[0])
+        CACHE.obj = MemoryObject.memory()
+        CACHE.obj.pwrite(bytes(ffi.buffer(image, CACHE.size)), 0)
+    return CACHE.obj, CACHE.size

@@ -13,6 +13,7 @@ from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.task import RUN, SYSCALL
+from sentry.mm import memfile
 from sentry.syscalls import dispatch
 
 if TYPE_CHECKING:
@@ -71,8 +72,12 @@ def loop(t: Task) -> None:
 
 
 def fault(t: Task) -> None:
-    """A synchronous exception of guest code becomes a forced signal."""
+    """A synchronous exception of guest code becomes a forced signal; a page that there is no memory for ends the process."""
     stop = t.native.stop
+    if stop.signo == SIG.SIGBUS and memfile.full():
+        t.kernel.exceeded.add("memory")
+        exiting.kill_group(t.tg, SIG.SIGKILL)
+        return
     info = SigInfo(stop.signo, stop.code)
     info.addr = stop.addr
     t.fault_addr = stop.addr
