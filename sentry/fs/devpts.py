@@ -110,7 +110,7 @@ class PtsNode(DeviceNode):
 
     def __init__(self, sb: DevptsSuper, index: int, uid: int, gid: int) -> None:
         super().__init__(sb, sb.mode, FIRST_INO + index, 0, uid, gid)
-        self.fs: DevptsSuper = sb
+        self.devpts: DevptsSuper = sb
         self.pty: Pty = Pty(sb.kernel, index, self)
         self.attr.rdev = self.pty.rdev
 
@@ -120,7 +120,7 @@ class PtmxNode(DeviceNode):
 
     def __init__(self, sb: DevptsSuper, mode: int) -> None:
         super().__init__(sb, mode, PTMX_INO, makedev(TTY_AUX_MAJOR, PTMX_MINOR), 0, 0)
-        self.fs: DevptsSuper = sb
+        self.devpts: DevptsSuper = sb
 
 
 class PtsDir(DynamicDir):
@@ -152,7 +152,7 @@ def open_ptmx(t: Task, path: Path, inode: Inode, flags: int) -> File:
     """A new master; only through a devpts' own ptmx, so that it is known which one is meant."""
     if not isinstance(inode, PtmxNode):
         raise Errno(E.ENODEV)
-    return PtyMaster(inode.fs.new_pty(t), flags, path, inode)
+    return PtyMaster(inode.devpts.new_pty(t), flags, path, inode)
 
 
 def open_pts(t: Task, path: Path, inode: Inode, flags: int) -> File:
