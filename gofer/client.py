@@ -351,29 +351,49 @@ class Client:
             raise self.bad(f"it broke the protocol: {e}") from None
 
     def readdir(self, fid: int, offset: int) -> tuple[list[Entry], int]:
-        """Some entries from `offset` (0: the start), with attributes, and the offset to go on from; ([], offset) at the end."""
+        """Some entries from `offset` (0: the start), and the offset to go on from, -1 after the last."""
         out = self.begin(C.TREADDIRATTR)
         out.u32(fid)
         out.u64(offset)
         out.u32(self.msize - C.IOHDR)
         reply = self.call(C.TREADDIRATTR)
-        entries: list[Entry] = []
         try:
-            if reply.u32() != len(reply.data) - reply.pos:
-                raise ProtocolError("a listing's length is wrong")
-            while reply.pos < len(reply.data):
-                attr = reply.attr()
-                offset = reply.u64()
-                dtype = reply.u8()
-                name = reply.name()
-                if attr is not None:
-                    entries.append(Entry(name, attr.path, attr.mode >> 12, attr))
-                else:
-                    entries.append(Entry(name, 0, dtype & 15, None))
+            return self.entries(reply)
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
+
+    def list_at(self, fid: int, name: bytes) -> tuple[int, Attr, list[Entry], int]:
+        """Walks to a directory in a directory and reads its first entries: (fid, attributes, entries, offset to go on from)."""
+        new = self.new_fid()
+        out = self.begin(C.TLISTAT)
+        out.u32(fid)
+        out.u32(new)
+        out.string(name)
+        out.u32(self.msize)
+        reply, errno = self.call_raw(C.TLISTAT)
+        if errno:
+            self.free.append(new)
+            raise self.fail(errno)
+        try:
+            attr = self.attr(reply)
+            entries, offset = self.entries(reply)
+            return new, attr, entries, offset
+        except ProtocolError as e:
+            raise self.bad(f"it broke the protocol: {e}") from None
+
+    def entries(self, reply: Reader) -> tuple[list[Entry], int]:
+        """The end of an answer that lists a directory."""
+        eof = reply.u8()
+        size = reply.u32()
+        if size != len(reply.data) - reply.pos or eof > 1 or (size == 0 and not eof):
+            raise ProtocolError("a listing's length is wrong")
+        entries: list[Entry] = []
+        offset = 0
+        while reply.pos < len(reply.data):
+            entry, offset = reply.entry()
+            entries.append(entry)
         self.finish(reply)
-        return entries, offset
+        return entries, -1 if eof else offset
 
     def readlink(self, fid: int) -> bytes:
         self.begin(C.TREADLINK).u32(fid)

@@ -26,6 +26,7 @@ class ExtendedConnection(Connection):
             C.TLOPENFD: self.t_lopenfd,
             C.TMAKE: self.t_make,
             C.TREADDIRATTR: self.t_readdirattr,
+            C.TLISTAT: self.t_listat,
             C.TCLUNKN: self.t_clunkn,
             C.TSETATTRX: self.t_setattrx,
             C.TRENAMEX: self.t_renamex,
@@ -130,15 +131,41 @@ class ExtendedConnection(Connection):
         offset = r.u64()
         count = min(r.u32(), self.msize - C.IOHDR)
         r.end()
+        n = self.list_entries(fid, offset, count)
+        out = self.reply(C.TREADDIRATTR + 1)
+        out.u8(self.status[0])
+        out.u32(n)
+        out.raw(self.dataview[0:n])
+
+    def list_entries(self, fid: Fid, offset: int, count: int) -> int:
+        """Puts entries into `data`, and whether they are the last into `status`; their bytes."""
         if not fid.isdir:
             raise P9Error(E.ENOTDIR)
         if fid.listing < 0:
             fid.listing = self.open_io(fid, os.O_RDONLY)
-        n = check(lib.cn_gf_readdir(fid.listing, offset, 1, self.data, count))
-        if n == 0:
+        n = check(lib.cn_gf_readdir(fid.listing, offset, 1, self.data, count, self.status))
+        if self.status[0]:
             os.close(fid.listing)
             fid.listing = -1
-        out = self.reply(C.TREADDIRATTR + 1)
+        return n
+
+    def t_listat(self, r: Reader) -> None:
+        fid = self.fid(r)
+        number = r.u32()
+        name = self.name(r)
+        count = min(r.u32(), self.msize - C.IOHDR - C.ATTR)
+        r.end()
+        self.new_fid(number)
+        found = self.child(fid, name)
+        try:
+            n = self.list_entries(found, 0, count)
+        except (P9Error, OSError):
+            found.close()
+            raise
+        self.fids[number] = found
+        out = self.reply(C.TLISTAT + 1)
+        out.raw(self.attrview[0 : C.ATTR])
+        out.u8(self.status[0])
         out.u32(n)
         out.raw(self.dataview[0:n])
 

@@ -301,7 +301,7 @@ class Connection(Session):
         r.end()
         if fid.io < 0 or not fid.isdir:
             raise P9Error(E.EBADF)
-        n = check(lib.cn_gf_readdir(fid.io, offset, 0, self.data, count))
+        n = check(lib.cn_gf_readdir(fid.io, offset, 0, self.data, count, self.status))
         out = self.reply(C.TREADDIR + 1)
         out.u32(n)
         out.raw(self.dataview[0:n])

@@ -16,7 +16,9 @@ and say so in hasfd[1].
     Tmake       dfid[4] newfid[4] name[s] mode[4] rdev[8] uid[4] gid[4] target[s]
     Rmake       attr hasfd[1]                   makes what mode's type says, exclusively; a regular file is also opened O_RDWR
     Treaddirattr fid[4] offset[8] count[4]
-    Rreaddirattr count[4] count*u8              entries: attr offset[8] type[1] name[s], without "." and ".."; the fid needs no opening
+    Rreaddirattr eof[1] count[4] count*u8       entries: attr offset[8] type[1] name[s], without "." and ".."; the fid needs no opening
+    Tlistat     dfid[4] newfid[4] name[s] count[4]
+    Rlistat     attr eof[1] count[4] count*u8   a directory found and its first entries
     Tclunkn     n[2] n*(fid[4])                 no answer
     Tsetattrx   as Tsetattr
     Rsetattrx   attr
@@ -93,6 +95,7 @@ TRENAMEX: Final = 172
 TGETXATTR: Final = 174
 TSETXATTR: Final = 176
 TRMXATTR: Final = 178
+TLISTAT: Final = 180
 
 QTDIR: Final = 0x80
 QTSYMLINK: Final = 0x02

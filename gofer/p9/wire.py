@@ -14,6 +14,9 @@ U64: Final = Struct("<Q")
 HEAD: Final = Struct("<IBH")
 QID: Final = Struct("<BIQ")
 ATTR: Final = Struct("<QBIQIIIQQQQQqQqQqQqQQQ")
+ENTRY: Final = Struct(
+    "<13xQ116xQ8xQBH"
+)  # of an attribute record and what follows: path, dev, offset, type, length of name
 SECOND: Final = 1_000_000_000
 S_IFMT: Final = 0o170000
 TYPES: Final = frozenset((0o010000, 0o020000, 0o040000, 0o060000, 0o100000, 0o120000, 0o140000))
@@ -44,13 +47,19 @@ class Attr:
 
 
 class Entry:
-    """One entry of a directory; `attr` is None when the server gave none."""
+    """One entry of a directory, with the place of its attribute record, which is read when it is needed."""
 
-    def __init__(self, name: bytes, path: int, dtype: int, attr: Attr | None) -> None:
+    def __init__(self, name: bytes, path: int, dev: int, dtype: int, data: bytes, pos: int) -> None:
         self.name: bytes = name
         self.path: int = path
+        self.dev: int = dev
         self.dtype: int = dtype  # DT_*
-        self.attr: Attr | None = attr
+        self.data: bytes = data
+        self.pos: int = pos
+
+    def attr(self) -> Attr | None:
+        """Its attributes, None when the server gave none; ProtocolError when they make no sense."""
+        return Reader(self.data, self.pos).attr()
 
 
 class Reader:
@@ -151,6 +160,17 @@ class Reader:
         a.ctime = csec * SECOND + cnsec
         a.btime = bsec * SECOND + bnsec
         return a
+
+    def entry(self) -> tuple[Entry, int]:
+        """An entry of a listing with attributes, and its offset."""
+        data = self.data
+        pos = self.pos
+        start = pos + ENTRY.size
+        if start > len(data):
+            raise self.short()
+        path, dev, offset, dtype, _length = ENTRY.unpack_from(data, pos)
+        self.pos = start - 2
+        return Entry(self.name(), path, dev, dtype & 15, data, pos), offset
 
     def end(self) -> None:
         """Nothing may follow."""

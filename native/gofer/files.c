@@ -242,11 +242,12 @@ static u8 *put_entry(int dirfd, const struct entry *e, size_t l, int attrs, u8 *
     return p + l;
 }
 
-int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap)
+int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap, int32_t *eof)
 {
     char buf[32768] __attribute__((aligned(8)));
     const size_t fixed = (attrs ? CN_GF_ATTR : CN_GF_QID) + 8 + 1 + 2;
     u8 *p = out;
+    *eof = 0;
     if (lseek(dirfd, (off_t)offset, SEEK_SET) < 0)
         return -errno;
     for (;;) {
@@ -257,8 +258,10 @@ int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t 
         long got = syscall(SYS_getdents64, dirfd, buf, want);
         if (got < 0)
             return p > out ? (int)(p - out) : -errno;
-        if (!got)
+        if (!got) {
+            *eof = 1;
             return (int)(p - out);
+        }
         for (long pos = 0; pos < got;) {
             const struct entry *e = (const struct entry *)(buf + pos);
             pos += e->reclen;

@@ -51,8 +51,8 @@ int cn_gf_utimes(int fd, int64_t asec, int64_t ansec, int64_t msec, int64_t mnse
 int cn_gf_statfs(int fd, uint64_t *out);
 /* Entries of an open directory from `offset` (0 or one it gave), encoded to at most cap bytes of out. Plain: as Rreaddir
  * (qid offset type name). attrs: attr[153] offset[8] type[1] name[s] for each, without "." and ".."; an attr of valid 0 was
- * not to be had. Returns the bytes, 0 at the end, or -errno (-EINVAL: cap too small for the next entry). */
-int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap);
+ * not to be had. Returns the bytes or -errno (-EINVAL: cap too small for the next entry); *eof is 1 when there is no more. */
+int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap, int32_t *eof);
 
 /* fallocate(2), for the sentry on a donated descriptor. */
 int cn_gf_fallocate(int fd, int mode, int64_t off, int64_t len);

@@ -62,23 +62,26 @@ def test_only_files_and_directories_are_opened(ro: Client) -> None:
 
 
 def test_readdir_with_attributes(ro: Client, tree: Path) -> None:
-    found = {}
-    offset = 0
-    while True:
-        entries, offset = ro.readdir(0, offset)
-        if not entries:
-            break
-        found |= {e.name: e for e in entries}
+    entries, offset = ro.readdir(0, 0)
+    assert offset == -1
+    found = {e.name: e for e in entries}
     assert sorted(found) == sorted(os.fsencode(n) for n in os.listdir(tree))
     for name, e in found.items():
         st = os.lstat(os.fsencode(tree) + b"/" + name)
-        assert e.attr is not None
-        assert (e.attr.path, e.attr.mode, e.attr.size, e.dtype) == (
-            st.st_ino,
-            st.st_mode,
-            st.st_size,
-            st.st_mode >> 12,
-        )
+        attr = e.attr()
+        assert attr is not None
+        assert (e.path, attr.mode, attr.size) == (st.st_ino, st.st_mode, st.st_size)
+        assert (attr.path, attr.dev, e.dtype) == (e.path, e.dev, st.st_mode >> 12)
+
+
+def test_walking_and_listing_in_one(ro: Client) -> None:
+    number, attr, entries, offset = ro.list_at(0, b"dir")
+    assert [e.name for e in entries] == [b"sub"]
+    assert offset == -1
+    assert ro.getattr(number).path == attr.path
+    for name, errno in ((b"file", E.ENOTDIR), (b"none", E.ENOENT), (b"link", E.ENOTDIR), (b"..", E.EINVAL)):
+        with refuses(errno):
+            ro.list_at(0, name)
 
 
 def test_readdir_of_many_in_pieces(tmp_path: Path) -> None:
@@ -90,10 +93,8 @@ def test_readdir_of_many_in_pieces(tmp_path: Path) -> None:
         c.msize = 8192
         seen: list[bytes] = []
         offset = 0
-        while True:
+        while offset >= 0:
             entries, offset = c.readdir(0, offset)
-            if not entries:
-                break
             seen += [e.name for e in entries]
         assert len(seen) == len(set(seen))
         assert set(seen) == names

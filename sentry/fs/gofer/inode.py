@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gofer.client import Walk
 from gofer.p9 import const as C
 from gofer.p9.wire import Attr as WireAttr
+from gofer.p9.wire import Entry, ProtocolError
 from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sentry.vfs.mount import Path
 
 FRESH: Final = 200_000  # ns for which attributes of a shared tree count as current: lookup and getattr of one system call
+DT_DIR: Final = S.S_IFDIR >> 12
 Key = tuple[int, int]  # identity at the gofer: inode number and device
 SETATTR: Final = (
     (SET_MODE, C.SETATTR_MODE),
@@ -60,7 +62,7 @@ class GoferInode(Inode):
         self.stale: bool = False  # the attributes have changed at the gofer
         self.seen: int = time.monotonic_ns()  # when they were read
         # A directory's whole content, while it is remembered.
-        self.listing: dict[bytes, WireAttr | None] | None = None
+        self.listing: dict[bytes, Entry] | None = None
         self.target: bytes = b""
 
     # Fids
@@ -84,15 +86,21 @@ class GoferInode(Inode):
         walk = self.fs.client.walk(parent.number(), [self.name], flags)
         if not walk.fids:
             raise Errno(E.ESTALE if walk.status == E.ENOENT else walk.status)
-        a = walk.attrs[0]
-        if (a.path, a.dev) != self.key or a.mode & S.S_IFMT != self.mode & S.S_IFMT:
-            self.fs.client.clunk(walk.fids[0])
+        try:
+            self.found(walk.fids[0], walk.attrs[0])
+        except Errno:
             if walk.hostfd >= 0:
                 os.close(walk.hostfd)
-            raise Errno(E.ESTALE)
-        self.fid = self.fs.hold(walk.fids[0])
-        self.fresh(self.fs.attr(a))
+            raise
         return walk.hostfd
+
+    def found(self, number: int, a: WireAttr) -> None:
+        """Takes over the fid that a walk to its name gave. ESTALE (and no fid) when something else is there now."""
+        if (a.path, a.dev) != self.key or a.mode & S.S_IFMT != self.mode & S.S_IFMT:
+            self.fs.client.clunk(number)
+            raise Errno(E.ESTALE)
+        self.fid = self.fs.hold(number)
+        self.fresh(self.fs.attr(a))
 
     def pin(self) -> None:
         """It is losing its name: the fid is all that is left."""
@@ -144,6 +152,11 @@ class GoferInode(Inode):
     # Extended attributes
 
     def getxattr(self, name: bytes) -> bytes:
+        if not name.startswith(b"user."):
+            if name != b"security.capability":
+                raise Errno(E.EOPNOTSUPP)
+            if not self.fs.shared:
+                raise Errno(E.ENODATA)  # not served from read-only trees
         return self.fs.client.getxattr(self.number(), name)
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
@@ -328,9 +341,9 @@ class GoferDir(GoferInode):
         if known is not None and not self.fs.shared:
             if name not in known:
                 return None
-            a = known[name]
+            a = self.listed(known[name])
             if a is not None:
-                return self.child(name, a, -1)
+                return child_of(self, name, a, -1)
         walk = self.fs.client.walk(self.number(), [name])
         if walk.fids:
             return self.walked(walk, 0, self, name)
@@ -343,9 +356,11 @@ class GoferDir(GoferInode):
         if known is not None and not self.fs.shared:
             if names[0] not in known:
                 return [None]
-            a = known[names[0]]
-            if a is not None and a.mode & S.S_IFMT != S.S_IFDIR:
-                return [self.child(names[0], a, -1)]
+            entry = known[names[0]]
+            if entry.dtype != DT_DIR:
+                a = self.listed(entry)
+                if a is not None and a.mode & S.S_IFMT != S.S_IFDIR:
+                    return [child_of(self, names[0], a, -1)]
         walk = self.fs.client.walk(self.number(), names)
         found: list[Inode | None] = []
         at: GoferInode = self
@@ -367,8 +382,12 @@ class GoferDir(GoferInode):
             inode.target = walk.target
         return inode
 
-    def child(self, name: bytes, a: WireAttr, fid: int) -> GoferInode:
-        return child_of(self, name, a, fid)
+    def listed(self, entry: Entry) -> WireAttr | None:
+        """The attributes that a listing gave."""
+        try:
+            return entry.attr()
+        except ProtocolError as e:
+            raise self.fs.client.bad(f"it broke the protocol: {e}") from None
 
     def revalidate(self, name: bytes, child: Inode | None) -> bool:
         walk = self.fs.client.walk(self.number(), [name])
@@ -399,29 +418,23 @@ class GoferDir(GoferInode):
         if known is None or self.fs.shared:
             known = self.read_listing()
         fs = self.fs
-        entries: list[DirEntry] = []
-        for name, a in known.items():
-            if a is None:
-                entries.append(DirEntry(name, 1, 0))
-            else:
-                index = fs.devs.get(a.dev, 0)
-                ino = a.path ^ (index & 0x7FFF) << 48 if index else a.path
-                entries.append(DirEntry(name, ino, a.mode >> 12))
-        return entries
+        return [DirEntry(name, fs.ino(e.path, e.dev), e.dtype) for name, e in known.items()]
 
-    def read_listing(self) -> dict[bytes, WireAttr | None]:
+    def read_listing(self) -> dict[bytes, Entry]:
+        """Everything in it, from the gofer."""
         client = self.fs.client
-        number = self.number()
-        listing: dict[bytes, WireAttr | None] = {}
         offset = 0
-        while True:
-            entries, offset = client.readdir(number, offset)
-            if not entries:
-                break
+        listing: dict[bytes, Entry] = {}
+        parent = self.parent
+        if parent is not None and (self.fid is None or self.fid.number < 0):
+            number, a, entries, offset = client.list_at(parent.number(), self.name)
+            self.found(number, a)
             for e in entries:
-                listing[e.name] = e.attr
-                if e.attr is not None and e.attr.dev not in self.fs.devs:
-                    self.fs.devs[e.attr.dev] = len(self.fs.devs)
+                listing[e.name] = e
+        while offset >= 0:
+            entries, offset = client.readdir(self.number(), offset)
+            for e in entries:
+                listing[e.name] = e
         if not self.fs.shared:
             self.listing = listing
             self.fs.remember_listing(self)

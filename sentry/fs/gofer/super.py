@@ -68,14 +68,7 @@ class GoferSuper(SuperBlock):
 
     def attr(self, a: WireAttr) -> Attr:
         """Attributes as the kernel has them. Inode numbers of mounts within the tree are kept apart from the root's."""
-        ino = a.path
-        index = self.devs.get(a.dev)
-        if index is None:
-            index = len(self.devs)
-            self.devs[a.dev] = index
-        if index:
-            ino ^= (index & 0x7FFF) << INO_BITS
-        attr = Attr(ino, a.mode, a.uid, a.gid, a.nlink)
+        attr = Attr(self.ino(a.path, a.dev), a.mode, a.uid, a.gid, a.nlink)
         attr.dev = self.dev
         attr.rdev = a.rdev
         attr.size = a.size
@@ -86,6 +79,14 @@ class GoferSuper(SuperBlock):
         attr.ctime = a.ctime
         attr.btime = a.btime
         return attr
+
+    def ino(self, path: int, dev: int) -> int:
+        """The inode number that guests see."""
+        index = self.devs.get(dev)
+        if index is None:
+            index = len(self.devs)
+            self.devs[dev] = index
+        return path ^ (index & 0x7FFF) << INO_BITS if index else path
 
     # Fids
 
