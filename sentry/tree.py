@@ -32,7 +32,7 @@ def root_inode(kernel: Kernel, m: MountSpec) -> Inode:
     if m.kind == "gofer":
         shared = not m.overlay and not m.readonly
         _, inode = gofer.attach(m.fd, anon_dev(), shared)
-        return overlay.new(anon_dev(), inode) if m.overlay else inode
+        return overlay.new(anon_dev(), inode, memory_total(kernel)) if m.overlay else inode
     if m.kind == "tmpfs":
         options = tmpfs.MountOptions(m.options.encode(), memory_total(kernel))
         return tmpfs.new(anon_dev(), options)

@@ -18,7 +18,7 @@ from sentry.abi import fcntl as F
 from sentry.abi import stat as S
 from sentry.abi import statfs as SF
 from sentry.errors import Errno
-from sentry.fs.tmpfs import TmpDir, TmpFile, TmpInode, TmpLink, TmpNode, TmpOpenFile, TmpSuper
+from sentry.fs.tmpfs import PAGE, TmpDir, TmpFile, TmpInode, TmpLink, TmpNode, TmpOpenFile, TmpSuper
 from sentry.mm.objects import MemoryObject
 from sentry.vfs.attr import Attr, DirEntry
 from sentry.vfs.file import File
@@ -34,10 +34,12 @@ COPY_CHUNK: Final = 1 << 20
 
 
 class OverlaySuper(TmpSuper):
-    """lower: root directory of the tree below, which nobody may change meanwhile."""
+    """lower: root directory of the tree below, which nobody may change meanwhile. memory: bytes that changes may take, as
+    statfs(2) tells; it is the sandbox's memory limit that enforces it."""
 
-    def __init__(self, dev: int, lower: Inode, max_bytes: int = 0) -> None:
-        super().__init__(dev, max_bytes, 0, b"overlay")
+    def __init__(self, dev: int, lower: Inode, memory: int) -> None:
+        super().__init__(dev, 0, 0, b"overlay")
+        self.memory: int = memory
         self.lower: Inode = lower
         self.last_ino = FIRST_INO
         self.magic = SF.OVERLAYFS_SUPER_MAGIC
@@ -47,10 +49,11 @@ class OverlaySuper(TmpSuper):
         self.linked: dict[tuple[int, int], OverlayFile] = {}  # lower files with several names
 
     def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
-        if self.max_bytes:
-            return super().statfs()
-        _, bsize, blocks, bfree, bavail, files, ffree, namelen = self.lower.sb.statfs()
-        return (self.magic, bsize, blocks, bfree, bavail, files, ffree, namelen)
+        """What can still be written goes to memory, whatever the lower file system has free."""
+        _, _, _, _, _, files, ffree, namelen = self.lower.sb.statfs()
+        blocks = self.memory // PAGE
+        free = max(0, blocks - self.used_bytes // PAGE)
+        return (self.magic, PAGE, blocks, free, free, files, ffree, namelen)
 
     def lower_attr(self, lower: Inode) -> Attr:
         """A copy of the lower inode's attributes, to be changed."""
@@ -305,7 +308,7 @@ def copy_data(source: MemoryObject, target: MemoryObject, size: int, fs: TmpSupe
     target.truncate(size)
 
 
-def new(dev: int, lower: Inode, max_bytes: int = 0) -> OverlayDir:
-    """The root of an overlay over `lower` (its super block is root.sb). max_bytes 0: no limit of its own."""
-    sb = OverlaySuper(dev, lower, max_bytes)
+def new(dev: int, lower: Inode, memory: int) -> OverlayDir:
+    """The root of an overlay over `lower` (its super block is root.sb). memory: bytes of memory in the sandbox."""
+    sb = OverlaySuper(dev, lower, memory)
     return OverlayDir(sb, sb.lower_attr(lower), lower)
