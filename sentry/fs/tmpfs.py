@@ -144,6 +144,8 @@ class TmpInode(Inode):
         return self.xattrs
 
     def getxattr(self, name: bytes) -> bytes:
+        if self.xattrs is None and self.lower is not None:
+            return self.lower.getxattr(name)
         value = self.stored_xattrs().get(name)
         if value is None:
             raise Errno(E.ENODATA)

@@ -95,7 +95,7 @@ def open_program(t: Task, dirfd: int, name: bytes, flags: int) -> File:
     walk_flags = walk.EMPTY if flags & F.AT_EMPTY_PATH else 0
     if not flags & F.AT_SYMLINK_NOFOLLOW:
         walk_flags |= walk.FOLLOW
-    path = walk.resolve(t, dirfd, name, walk_flags)
+    path = walk.resolve_to_read(t, dirfd, name, walk_flags)
     return open_path(t, path)
 
 

@@ -48,7 +48,10 @@ def open_file(t: Task, dirfd: int, name: bytes, flags: int, mode: int, how: int 
         if flags & F.O_DIRECTORY:
             raise Errno(E.EINVAL)
         return open_create(t, walk.resolve_parent(t, dirfd, name, how), flags, mode)
-    path = walk.resolve(t, dirfd, name, how)
+    if flags & F.O_ACCMODE == F.O_RDONLY:
+        path = walk.resolve_to_read(t, dirfd, name, how)
+    else:
+        path = walk.resolve(t, dirfd, name, how)
     return open_path(t, path, flags)
 
 

@@ -36,6 +36,17 @@ CACHED: Final = 256
 MAX_LINKS: Final = 40
 BATCH: Final = 16  # components asked for in one round trip
 
+
+
+class Intent:
+    """What a walk is for: a file system that asks a server for names can have the file opened in the same round trip."""
+
+    def __init__(self) -> None:
+        self.reading: bool = False  # the result will be opened for reading
+
+
+INTENT: Final = Intent()  # of the walk that is going on (with K held, and nothing in a walk blocks)
+
 # What the last component is.
 NORM: Final = 0
 DOT: Final = 1
@@ -304,6 +315,15 @@ def resolve(t: Task, dirfd: int, path: bytes, flags: int) -> Path:
     walk = begin(t, dirfd, path, flags)
     walk.run(path, False)
     return finish(walk)
+
+
+def resolve_to_read(t: Task, dirfd: int, path: bytes, flags: int) -> Path:
+    """As resolve, for something that will be opened for reading."""
+    INTENT.reading = True
+    try:
+        return resolve(t, dirfd, path, flags)
+    finally:
+        INTENT.reading = False
 
 
 def resolve_parent(t: Task, dirfd: int, path: bytes, flags: int) -> Walk:

@@ -29,6 +29,7 @@ from sentry.vfs.attr import (
 )
 from sentry.vfs.file import DirFile, File
 from sentry.vfs.inode import Inode
+from sentry.vfs.walk import INTENT
 
 if TYPE_CHECKING:
     from sentry.fs.gofer.super import Fid, GoferSuper
@@ -223,6 +224,14 @@ class GoferFile(GoferInode):
             self.fs.remember_host(self)
         return self.wfd
 
+    def take_reader(self, fd: int) -> None:
+        """A descriptor for reading came along with something else."""
+        if self.rfd >= 0:
+            os.close(fd)
+        else:
+            self.rfd = fd
+            self.fs.remember_host(self)
+
     def donated(self, flags: int) -> int:
         fid = self.fid
         if fid is None or fid.number < 0:
@@ -344,7 +353,7 @@ class GoferDir(GoferInode):
             a = self.listed(known[name])
             if a is not None:
                 return child_of(self, name, a, -1)
-        walk = self.fs.client.walk(self.number(), [name])
+        walk = self.fs.client.walk(self.number(), [name], F.O_RDONLY if INTENT.reading else C.NO_OPEN)
         if walk.fids:
             return self.walked(walk, 0, self, name)
         if walk.status == E.ENOENT:
@@ -361,7 +370,7 @@ class GoferDir(GoferInode):
                 a = self.listed(entry)
                 if a is not None and a.mode & S.S_IFMT != S.S_IFDIR:
                     return [child_of(self, names[0], a, -1)]
-        walk = self.fs.client.walk(self.number(), names)
+        walk = self.fs.client.walk(self.number(), names, F.O_RDONLY if INTENT.reading else C.NO_OPEN)
         found: list[Inode | None] = []
         at: GoferInode = self
         for i in range(len(walk.fids)):
@@ -378,8 +387,14 @@ class GoferDir(GoferInode):
     def walked(self, walk: Walk, i: int, parent: GoferInode, name: bytes) -> GoferInode:
         """The inode of one component of a walk."""
         inode = child_of(parent, name, walk.attrs[i], walk.fids[i])
-        if walk.target and i == len(walk.fids) - 1 and isinstance(inode, GoferLink):
-            inode.target = walk.target
+        if i == len(walk.fids) - 1:
+            if walk.target and isinstance(inode, GoferLink):
+                inode.target = walk.target
+            if walk.hostfd >= 0:
+                if isinstance(inode, GoferFile):
+                    inode.take_reader(walk.hostfd)
+                else:
+                    os.close(walk.hostfd)
         return inode
 
     def listed(self, entry: Entry) -> WireAttr | None:
