@@ -176,7 +176,7 @@ class Pty(TTY):
 
     def close_master(self) -> None:
         self.master_open = False
-        self.node.fs.remove(self.index)
+        self.node.devpts.remove(self.index)
         self.hang_up(True)
 
     def close_slave(self) -> None:
