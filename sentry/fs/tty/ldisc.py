@@ -410,7 +410,7 @@ class LineDiscipline:
             self.finish_erasing()
             self.echo_char(c)
             self.echo_raw(NEWLINE)
-            for typed in self.buf[self.line - self.base :]:
+            for typed in bytes(self.buf[self.line - self.base :]):
                 self.echo_char(typed)
         elif c == cc[IO.VEOF]:
             self.end_line(DISABLED, True)
@@ -475,7 +475,7 @@ class LineDiscipline:
                 self.echo_raw(92)
                 self.erasing = True
             self.echo_char(c)
-            for more in gone[1:]:
+            for more in bytes(gone[1:]):
                 self.echo_raw(more)
         elif kind == IO.VERASE and not lflag & IO.ECHOE:
             self.echo_char(self.termios.cc[IO.VERASE])
@@ -495,7 +495,7 @@ class LineDiscipline:
         """Back to where a tab began: after the tab before it, or else counted from the column where the line began."""
         width = 0
         after_tab = False
-        for c in reversed(self.buf[self.line - self.base :]):
+        for c in reversed(bytes(self.buf[self.line - self.base :])):
             if c == TAB:
                 after_tab = True
                 break
