@@ -19,6 +19,7 @@ from sentry.abi import stat as S
 from sentry.abi import statfs as SF
 from sentry.errors import Errno
 from sentry.fs.tmpfs import PAGE, TmpDir, TmpFile, TmpInode, TmpLink, TmpNode, TmpOpenFile, TmpSuper
+from sentry.mm import memfile
 from sentry.mm.objects import MemoryObject
 from sentry.vfs.attr import Attr, DirEntry
 from sentry.vfs.file import File
@@ -52,7 +53,7 @@ class OverlaySuper(TmpSuper):
         """What can still be written goes to memory, whatever the lower file system has free."""
         _, _, _, _, _, files, ffree, namelen = self.lower.sb.statfs()
         blocks = self.memory // PAGE
-        free = max(0, blocks - self.used_bytes // PAGE)
+        free = max(0, blocks - memfile.used() // PAGE)
         return (self.magic, PAGE, blocks, free, free, files, ffree, namelen)
 
     def lower_attr(self, lower: Inode) -> Attr:
