@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno as E
 import os
+import stat
 from typing import TYPE_CHECKING, Final
 
 from gofer.fid import P9Error
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CLUNK_BATCH: Final = 32
 ROOT_FID: Final = 0
+TOO_MANY: Final = -2  # of cn_p9_call: no room for the descriptor
 MAX_ERRNO: Final = 4095
 
 
@@ -142,15 +144,18 @@ class Client:
             raise self.bad("it sent a descriptor that was not asked for")
 
     def take_fd(self, reply: Reader) -> int:
-        """The descriptor of an answer that ends with hasfd[1]; -1 for none."""
+        """The descriptor of an answer that ends with hasfd[1], which must be of a regular file; -1 for none."""
         has = reply.u8()
         fd = self.passed
+        if fd == TOO_MANY and has == 1:
+            raise self.fail(E.EMFILE)
         if (has == 1) != (fd >= 0) or has > 1:
             raise self.bad("it announced a descriptor that did not come, or the other way round")
-        self.passed = -1
         if reply.pos != len(reply.data):
-            self.passed = fd
             raise self.bad("it sent more than was asked for")
+        if fd >= 0 and not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise self.bad("it sent a descriptor of something else than a file")
+        self.passed = -1
         return fd
 
     def attr(self, reply: Reader) -> Attr:

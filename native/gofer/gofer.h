@@ -65,7 +65,8 @@ int cn_p9_recv(int fd, uint8_t *buf, uint32_t have, uint32_t cap);
 int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass);
 /* Writes the request, whose last message begins at `last`, and reads one message to reply. The tag of the last message becomes the
  * number of the CPU that this runs on, so that our server can follow its client: a wake-up of another core costs several times what
- * the whole call does. Returns the answer's bytes; a descriptor that came with it is in *passed, else -1.
+ * the whole call does. Returns the answer's bytes; a descriptor that came with it is in *passed, -1 for none, -2 when one could not be taken
+ * because this process has too many.
  * -EPIPE: the peer has gone. -EPROTO: what came is not exactly one message of 7 to cap bytes with that tag, or has several descriptors
  * (which are closed). Any other -errno is the socket's. After an error the connection is of no use any more. */
 int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint32_t last, uint8_t *reply, uint32_t cap, int32_t *passed);

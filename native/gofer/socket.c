@@ -93,7 +93,7 @@ int cn_p9_send(int fd, const uint8_t *buf, uint32_t len, int pass)
 }
 
 /* Takes the descriptors of one recvmsg into passed[0..*n); closes what is over. */
-static void take_fds(struct msghdr *msg, int *passed, u32 *n, int *too_many)
+static void take_fds(struct msghdr *msg, int *passed, u32 *n, int *too_many, int *lost)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -110,15 +110,15 @@ static void take_fds(struct msghdr *msg, int *passed, u32 *n, int *too_many)
             }
         }
     }
-    if (msg->msg_flags & MSG_CTRUNC)
-        *too_many = 1;
+    if (msg->msg_flags & MSG_CTRUNC && !*n)
+        *lost = 1; /* the descriptor table is full */
 }
 
 /* One message, no more and no less. */
 static int receive(int fd, u8 *reply, u32 cap, int *passed)
 {
     u32 have = 0, want = 0, nfds = 0;
-    int too_many = 0;
+    int too_many = 0, lost = 0;
     while (!want || have < want) {
         char control[CMSG_SPACE(MAX_PASSED * sizeof(int))] __attribute__((aligned(8)));
         struct iovec iov = { .iov_base = reply + have, .iov_len = cap - have };
@@ -128,7 +128,7 @@ static int receive(int fd, u8 *reply, u32 cap, int *passed)
             continue;
         if (r < 0)
             return errno == ECONNRESET ? -EPIPE : -errno;
-        take_fds(&msg, passed, &nfds, &too_many);
+        take_fds(&msg, passed, &nfds, &too_many, &lost);
         if (!r)
             return -EPIPE;
         have += (u32)r;
@@ -142,6 +142,8 @@ static int receive(int fd, u8 *reply, u32 cap, int *passed)
         if (have == cap && have < want)
             return -EPROTO;
     }
+    if (lost && !nfds)
+        *passed = -2;
     return too_many ? -EPROTO : (int)want;
 }
 

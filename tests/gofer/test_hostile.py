@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import socket
 import struct
 import threading
@@ -224,6 +225,43 @@ def test_client_survives_random_answers() -> None:
     assert "gone" in outcomes
     assert "two lines" not in outcomes
     assert len(own_descriptors() - before) <= 1
+
+
+def test_client_refuses_a_descriptor_that_is_no_file() -> None:
+    def answer(sock: socket.socket, kind: int, tag: int) -> None:
+        r, w = os.pipe()
+        socket.send_fds(sock, [message(kind + 1, ATTR + b"\1", tag)], [r])
+        os.close(r)
+        os.close(w)
+
+    before = own_descriptors()
+    fake = Fake(answer)
+    c = Client(fake.ours.detach())
+    c.start()
+    with pytest.raises(GoferGone, match="something else than a file"):
+        c.open(0, 0)
+    fake.thread.join(5)
+    assert own_descriptors() <= before
+
+
+def test_client_out_of_descriptors_is_an_errno(ro: Client) -> None:
+    f = ro.walk(0, [b"file"]).fids[0]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(n) for n in own_descriptors()) + 1, hard))
+    filler = []
+    try:
+        while True:
+            filler.append(os.dup(0))
+    except OSError:
+        pass
+    try:
+        with pytest.raises(P9Error, match="24"):
+            ro.open(f, os.O_RDONLY)
+        assert ro.getattr(f).size == 6
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in filler:
+            os.close(fd)
 
 
 def test_client_of_a_dead_server() -> None:

@@ -283,10 +283,8 @@ class GoferOpenFile(File):
         self.hostfd = hostfd
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
-        return self.guard_read(count, offset)
-
-    def guard_read(self, count: int, offset: int) -> bytes:
         try:
+            count = min(count, max(0, os.fstat(self.hostfd).st_size - offset))
             return os.pread(self.hostfd, count, offset)
         except OSError as e:
             raise Errno(e.errno or E.EIO) from None

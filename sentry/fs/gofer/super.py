@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING, Final
 
 from gofer.client import ROOT_FID, Client
@@ -14,7 +15,7 @@ from sentry.vfs.inode import SuperBlock
 if TYPE_CHECKING:
     from sentry.fs.gofer.inode import GoferFile, GoferInode
 
-MAX_FIDS: Final = 8192  # each is a descriptor in the gofer
+MAX_FIDS: Final = 8192  # each is a descriptor in the gofer, which has the same limit of them as this process
 MAX_HOST_FDS: Final = 2048  # of files that are not open, kept for the next open
 MAX_LINKED: Final = 4096  # files with several names whose inode is remembered
 MAX_LISTINGS: Final = 64  # directories whose whole listing is remembered
@@ -49,6 +50,10 @@ class GoferSuper(SuperBlock):
         self.source = b"gofer"
         self.fids: list[Fid] = []  # oldest first, given up ones among them
         self.held: int = 0
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = hard if hard > 0 else MAX_FIDS * 4
+        self.max_fids: int = max(64, min(MAX_FIDS, limit // 4))
+        self.max_hosts: int = max(64, min(MAX_HOST_FDS, limit // 8))
         self.devs: dict[int, int] = {}  # device numbers of the host -> small numbers for st_ino
         self.linked: dict[tuple[int, int], GoferInode] = {}
         self.listings: list[GoferInode] = []
@@ -95,8 +100,8 @@ class GoferSuper(SuperBlock):
         fid = Fid(number)
         self.fids.append(fid)
         self.held += 1
-        if self.held > MAX_FIDS:
-            self.give_up(MAX_FIDS // 2)
+        if self.held > self.max_fids:
+            self.give_up(self.max_fids // 2)
         elif len(self.fids) > 4 * MAX_FIDS:
             self.fids = [f for f in self.fids if f.number >= 0]
         return fid
@@ -138,9 +143,9 @@ class GoferSuper(SuperBlock):
     def remember_host(self, inode: GoferFile) -> None:
         """A file got a host descriptor; those of the longest unused ones are closed when there are too many."""
         self.hosts.append(inode)
-        if len(self.hosts) > MAX_HOST_FDS:
-            old = self.hosts[: MAX_HOST_FDS // 2]
-            self.hosts = self.hosts[MAX_HOST_FDS // 2 :]
+        if len(self.hosts) > self.max_hosts:
+            old = self.hosts[: self.max_hosts // 2]
+            self.hosts = self.hosts[self.max_hosts // 2 :]
             for file in old:
                 if file.opens:
                     self.hosts.append(file)
