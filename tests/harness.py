@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import subprocess
@@ -31,6 +32,15 @@ class Done(NamedTuple):
 
 def done(status: int, out: bytes, err: bytes) -> Done:
     return Done(128 - status if status < 0 else status, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+def difference(ours: Done, theirs: Done) -> str:
+    """What a sandbox did otherwise, in a few lines."""
+    lines = [f"status: {ours.status} in the sandbox, {theirs.status} natively"] if ours.status != theirs.status else []
+    for name, a, b in (("stdout", theirs.out, ours.out), ("stderr", theirs.err, ours.err)):
+        diff = difflib.unified_diff(a.splitlines(), b.splitlines(), f"{name} natively", f"{name} in the sandbox", "", "", 1, "")
+        lines += list(diff)[:40]
+    return "\n".join(line[:300] for line in lines)
 
 
 def native(command: Sequence[str], cwd: Path, data: bytes = b"", timeout: float = 120, **env: str) -> Done:
@@ -78,7 +88,8 @@ class Sandbox:
         """Runs a command in the sandbox, then natively in the same directory; both must end the same way."""
         ours = self.run(command, options, data, timeout, **env)
         theirs = native(command, self.cwd, data, timeout, **env)
-        assert ours == theirs
+        if ours != theirs:
+            raise AssertionError(f"{' '.join(command)[:300]}\n{difference(ours, theirs)}")
         return theirs
 
     def script(self, text: str, options: Sequence[str] = (), timeout: float = 120, shell: str = "bash") -> Done:
