@@ -9,7 +9,8 @@ from sentry.abi import errno as E
 from sentry.abi import mount as M
 from sentry.abi import stat as S
 from sentry.errors import Errno, SandboxError
-from sentry.fs import gofer, overlay, tmpfs
+from sentry.fs import dev, devpts, gofer, mqueue, overlay, proc, sysfs, tmpfs
+from sentry.fs.proc import root as _proc_root  # noqa: F401 -- a sealed sentry can't import
 from sentry.syscalls.system import memory_total
 from sentry.vfs import access, walk
 from sentry.vfs.mount import Path
@@ -37,23 +38,13 @@ def root_inode(kernel: Kernel, m: MountSpec) -> Inode:
         options = tmpfs.MountOptions(m.options.encode(), memory_total(kernel))
         return tmpfs.new(anon_dev(), options)
     if m.kind == "proc":
-        from sentry.fs import proc
-
         return proc.new(kernel, anon_dev())
     if m.kind == "sysfs":
-        from sentry.fs import sysfs
-
         return sysfs.new(kernel, anon_dev())
     if m.kind == "dev":
-        from sentry.fs import dev
-
         return dev.new(anon_dev())
     if m.kind == "devpts":
-        from sentry.fs import devpts
-
         return devpts.new(kernel, anon_dev())
-    from sentry.fs import mqueue
-
     return mqueue.new(kernel, anon_dev())
 
 
@@ -86,24 +77,12 @@ def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None
         raise SandboxError(f"cannot mount {m.kind} on {show(m.dst)}: {os.strerror(e.errno).lower()}") from None
 
 
-def have(kind: str) -> bool:
-    import importlib.util
-
-    if kind == "dev":
-        return importlib.util.find_spec("sentry.fs.tty.devices") is not None
-    if kind == "proc":
-        return importlib.util.find_spec("sentry.fs.proc.root") is not None
-    return importlib.util.find_spec("sentry.fs." + kind) is not None
-
-
 def build(kernel: Kernel, spec: Spec) -> Path:
     """Mounts everything; the root."""
     ns = MountNamespace()
     inode = root_inode(kernel, spec.root)
     root = ns.set_root(inode.sb, inode, M.MS_RDONLY if spec.root.readonly else 0)
     for m in spec.mounts:
-        if m.kind in ("proc", "sysfs", "devpts", "mqueue", "dev") and not have(m.kind):  # TEMPORARY until they are there
-            continue
         attach(kernel, ns, root, m)
     return root
 

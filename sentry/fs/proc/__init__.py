@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sentry.abi import statfs as SF
+from sentry.fs.generated import GenSuper
 
 if TYPE_CHECKING:
     from sentry.fs.proc.root import ProcRoot
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
 
 def new(kernel: Kernel, dev: int) -> ProcRoot:
     """The root of a new proc (its super block is root.sb)."""
-    from sentry.fs.generated import GenSuper
-    from sentry.fs.proc.root import ProcRoot
+    from sentry.fs.proc.root import (
+        ProcRoot,  # sentry/tree.py has loaded it: nothing can be imported in a sealed sentry
+    )
 
-    sb = GenSuper(b"proc", dev, SF.PROC_SUPER_MAGIC)
-    sb.source = b"proc"
-    return ProcRoot(sb, kernel)
+    return ProcRoot(GenSuper(b"proc", dev, SF.PROC_SUPER_MAGIC), kernel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sentry.fs.generated import GenDir, GenFile, GenSuper
+from sentry.net.unix import listing
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -19,8 +20,6 @@ DEV_HEAD: Final = (
 
 def unix(t: Task) -> bytes:
     """The AF_UNIX sockets of the sandbox."""
-    from sentry.net.unix import listing
-
     return UNIX_HEAD + b"".join(listing.lines(t.kernel))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from sentry.abi import capability as C
 from sentry.abi import errno as E
 from sentry.abi import resource as R
 from sentry.abi import sched as SCHED
 from sentry.errors import Errno
+from sentry.fs.proc.base import may_inspect
 from sentry.kernel import task as states
 from sentry.kernel.limits import INFINITY
 
@@ -105,7 +107,7 @@ def stat_line(reader: Task, t: Task, whole: bool) -> bytes:
         minflt, majflt = t.minflt, t.majflt
     ignored, caught = signal_sets(t)
     low = 0x7FFFFFFF
-    full = may_see_addresses(reader, t)
+    full = may_inspect(reader, t)
     space = t.mm
     rss_limit = min(tg.limits.soft(R.RLIMIT_RSS), INFINITY)
     started = max(0, t.start_time - t.kernel.boot_monotonic) // TICK
@@ -133,12 +135,6 @@ def stat_line(reader: Task, t: Task, whole: bool) -> bytes:
     fields.append(tg.exit_status if tg.dead and full else 0)
     rest = b" ".join(b"%d" % f for f in fields)
     return b"%d (%s) %s %s\n" % (t.tid, t.comm, state_letter(t), rest)
-
-
-def may_see_addresses(reader: Task, t: Task) -> bool:
-    from sentry.fs.proc.base import may_inspect
-
-    return may_inspect(reader, t)
 
 
 def statm(reader: Task, t: Task) -> bytes:
@@ -298,8 +294,6 @@ def oom_score_adj(reader: Task, t: Task) -> bytes:
 
 
 def set_oom_score_adj(writer: Task, t: Task, data: bytes) -> None:
-    from sentry.abi import capability as C
-
     value = parse_int(data)
     if not -1000 <= value <= 1000:
         raise Errno(E.EINVAL)

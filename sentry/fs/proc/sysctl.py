@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sentry.abi import capability as C
 from sentry.abi import errno as E
 from sentry.errors import Errno
-from sentry.fs import pipe
+from sentry.fs import devpts, pipe
 from sentry.fs.generated import GenDir, GenFile, GenSuper
 from sentry.fs.proc.status import parse_int
 from sentry.kernel.kernel import PID_MAX
@@ -89,8 +89,6 @@ def set_pipe_max_size(t: Task, data: bytes) -> None:
 
 
 def ptys(t: Task) -> bytes:
-    from sentry.fs import devpts
-
     return b"%d\n" % devpts.MAX_PTYS
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sentry.abi import capability as C
 from sentry.abi import errno as E
+from sentry.abi import fcntl as F
 from sentry.abi import ioctl as IO
 from sentry.abi import poll as P
 from sentry.abi import signal as SIG
@@ -15,7 +17,9 @@ from sentry.fs.tty.terminal import TTY
 from sentry.fs.tty.termios import Termios
 from sentry.kernel import clock, signals
 from sentry.kernel.wait import WaitQueue
+from sentry.syscalls.pipe import install
 from sentry.vfs.file import WOULD_BLOCK, File
+from sentry.vfs.mount import Dentry, Path
 from sentry.vfs.special import makedev
 
 if TYPE_CHECKING:
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.kernel.timers import Timer
     from sentry.vfs.inode import Inode
-    from sentry.vfs.mount import Path
 
 PTS_MAJOR: Final = 136
 STAGED: Final = 8192  # typed bytes on their way into a full line discipline
@@ -159,8 +162,6 @@ class Pty(TTY):
     def open_file(self, t: Task, path: Path, inode: Inode, flags: int) -> File:
         if not self.master_open or self.locked:
             raise Errno(E.EIO)
-        from sentry.abi import capability as C
-
         if self.exclusive and not t.creds.has(C.CAP_SYS_ADMIN):
             raise Errno(E.EBUSY)
         file = PtySlave(self, flags, path, inode)
@@ -508,10 +509,6 @@ class PtyMaster(File):
 
     def open_peer(self, t: Task, flags: int) -> int:
         """TIOCGPTPEER: a descriptor for the slave, whatever is mounted where."""
-        from sentry.abi import fcntl as F
-        from sentry.syscalls.pipe import install
-        from sentry.vfs.mount import Dentry, Path
-
         pty = self.pty
         assert self.path is not None
         root = self.path.mount.root
