@@ -130,8 +130,8 @@ def link(t: Task, olddirfd: int, old: bytes, newdirfd: int, new: bytes, flags: i
     if inode.getattr().nlink == 0 and not inode.linkable:
         raise Errno(E.ENOENT)
     parent.link(w.last, inode)
-    created(w, dentry, inode)
     notify.emit(inode, I.IN_ATTRIB)
+    created(w, dentry, inode)
 
 
 def forget_deleted(dentry: Dentry) -> None:
