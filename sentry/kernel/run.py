@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from typing import TYPE_CHECKING, Final
 
 from native._core import lib
@@ -34,18 +33,23 @@ def run_task(t: Task) -> None:
         except TaskExit:
             pass
         exiting.end_task(t)
-    except BaseException:
-        broken(t)
+    except BaseException as e:
+        broken(t, e)
 
 
-def broken(t: Task) -> None:
+def broken(t: Task, e: BaseException) -> None:
     """An exception that no handler meant to raise: a bug in the sentry. The sandbox can't go on."""
     what = "exit" if t.syscall_nr < 0 else dispatch.describe(t)
-    text = traceback.format_exc()
-    sys.stderr.write(f"cordon: bug in the sentry, task {t.tid} ({t.comm.decode('utf-8', 'replace')}), in {what}\n{text}")
+    lines = [f"cordon: bug in the sentry, task {t.tid} ({t.comm.decode('utf-8', 'replace')}), in {what}"]
+    frame = e.__traceback__
+    while frame is not None:  # not by traceback: it looks for the source files, and there are no files any more
+        code = frame.tb_frame.f_code
+        lines.append(f"  {code.co_filename}:{frame.tb_lineno} in {code.co_name}")
+        frame = frame.tb_next
+    lines.append(f"{type(e).__name__}: {e}")
+    sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
-    last = text.strip().rpartition("\n")[2]
-    t.kernel.fail(f"internal error in the sentry: {what}: {last}")
+    t.kernel.fail(f"internal error in the sentry: {what}: {lines[-1]}")
 
 
 def loop(t: Task) -> None:

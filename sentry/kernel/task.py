@@ -30,6 +30,7 @@ ZOMBIE: Final = 6  # dead leader whose group has not been waited for
 DEAD: Final = 7  # gone from the task table
 
 NO_MASK: Final = -1
+FAR_FUTURE: Final = (1 << 63) - 1
 
 
 class Task:
@@ -143,7 +144,7 @@ class Task:
         old = self.state
         self.state = BLOCKED
         self.nvcsw += 1
-        why: int = lib.cn_task_block(self.native, deadline)
+        why: int = lib.cn_task_block(self.native, min(deadline, FAR_FUTURE))
         self.state = old
         return why
 

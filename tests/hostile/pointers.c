@@ -19,7 +19,7 @@ int main(void) {
     long tried = 0, faults = 0;
     for (long n = 0; n < 462; n++) {
         if (n == SYS_exit || n == SYS_exit_group || n == SYS_rt_sigreturn || n == SYS_pause || n == SYS_munmap || n == SYS_mmap ||
-            n == SYS_mprotect || n == SYS_mremap || n == SYS_shmat || n == SYS_vfork || n == SYS_kill || n == SYS_rt_sigsuspend)
+            n == SYS_mprotect || n == SYS_mremap || n == SYS_shmat || n == SYS_vfork || n == SYS_kill || n == SYS_tkill || n == SYS_rt_sigsuspend)
             continue;
         pid_t pid = fork();
         if (pid == 0) {
