@@ -27,6 +27,9 @@ HOST_CLOCKS: Final = (
     T.CLOCK_TAI,
 )
 
+# Clocks that a host without an RTC does not have tell the same time as these.
+BASES: Final[dict[int, int]] = {T.CLOCK_REALTIME_ALARM: T.CLOCK_REALTIME, T.CLOCK_BOOTTIME_ALARM: T.CLOCK_BOOTTIME}
+
 # Of a clock id that names a process or thread (CPUCLOCK_*, include/linux/posix-timers.h).
 PER_THREAD: Final = 4
 CLOCK_KIND: Final = 3
@@ -44,7 +47,7 @@ def realtime() -> int:
 
 def host(which: int) -> int:
     """One of HOST_CLOCKS in ns."""
-    return time.clock_gettime_ns(which)
+    return time.clock_gettime_ns(BASES.get(which, which))
 
 
 def cpu_clock(t: Task, clock: int) -> int:
@@ -68,7 +71,7 @@ def cpu_clock(t: Task, clock: int) -> int:
 def now(t: Task, clock: int) -> int:
     """The value of a clock (clock_gettime(2)) in ns; EINVAL for an unknown one."""
     if clock in HOST_CLOCKS:
-        return time.clock_gettime_ns(clock)
+        return host(clock)
     if clock == T.CLOCK_PROCESS_CPUTIME_ID:
         user, system = t.tg.cpu_ns()
         return user + system
@@ -92,4 +95,4 @@ def monotonic_deadline(clock: int, absolute: int) -> int:
     """A deadline on a host clock as one on CLOCK_MONOTONIC, as things stand now."""
     if clock == T.CLOCK_MONOTONIC:
         return absolute
-    return max(0, absolute - time.clock_gettime_ns(clock) + monotonic())
+    return max(0, absolute - host(clock) + monotonic())
