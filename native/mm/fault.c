@@ -1,314 +1,314 @@
-/* Faults: what brings a page into an address space, copies it on write, grows the stack. */
-#define _GNU_SOURCE
+/* Faults: what a page needs before the guest may go on, and stacks that grow. */
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "memfile.h"
 #include "mm_internal.h"
 
-#define WINDOW (16 * CN_PAGE_SIZE)
-#define ANON_WINDOW (4UL << 20)  /* of mappings too large to be populated at once */
-#define EAGER_MAX (256UL << 20)
+#define UPGRADE_MAX (8UL << 20) /* pages made writable at once when their other owners are gone */
+#define STACK_STEP  (64UL << 10)
 
-/* The window of the given size around addr, inside [lo, hi). */
-static void window(u64 addr, u64 size, u64 *lo, u64 *hi)
+/* The part of [addr's window of size bytes] that lies in v. */
+static void window(const struct vma *v, u64 addr, u64 size, u64 *start, u64 *end)
 {
-    u64 start = addr & ~(size - 1);
-    *lo = max64(*lo, start);
-    *hi = min64(*hi, start + size);
+    *start = max64(addr & ~(size - 1), v->n.start);
+    *end = min64((addr & ~(size - 1)) + size, v->n.end);
 }
 
-/* Private pages for [lo, hi), which has none; contents are zeros. */
-static int give_pages(struct cn_mm *mm, u64 lo, u64 hi)
+/* ... and has no private pages, as addr has none. */
+static void window_gap(struct cn_mm *mm, const struct vma *v, u64 addr, u64 size, u64 *start,
+                       u64 *end)
 {
-    i64 page = memfile_alloc((hi - lo) >> CN_PAGE_SHIFT);
+    struct pma *next = pma_from(mm, addr);
+    struct pma *prev = (struct pma *)(next ? rt_prev(&next->n) : rt_last(&mm->pmas));
+
+    window(v, addr, size, start, end);
+    if (next)
+        *end = min64(*end, next->n.start);
+    if (prev)
+        *start = max64(*start, prev->n.end);
+}
+
+static u64 page_before(struct cn_mm *mm, u64 addr)
+{
+    struct pma *p = addr ? pma_at(mm, addr - 1) : NULL;
+
+    return p ? pma_page(p, addr) : 0;
+}
+
+/* Fresh private pages for [start, end), filled from src (sentry memory; NULL: zeros). */
+static int copy_window(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *src)
+{
+    u64 near = page_before(mm, start), n = pages(end - start);
+    i64 page = src ? memfile_alloc_dirty(n, near) : memfile_alloc(n, near, pages(start));
+    i64 rc = 0;
 
     if (page < 0)
-        return -ENOMEM;
-    int rc = pma_insert(mm, (struct pma){lo, hi, (u64)page, 0});
-    if (rc < 0)
-        memfile_unref((u64)page, (hi - lo) >> CN_PAGE_SHIFT);
+        return (int)page;
+    if (src) {
+        rc = memfile_write((u64)page, src, end - start);
+        rc = rc == (i64)(end - start) ? 0 : rc < 0 ? rc : -EFAULT;
+    }
+    if (!rc) /* forget what was there only now that nothing can fail but the sentry's own memory */
+        rc = pma_remove(mm, start, end);
+    if (!rc)
+        rc = pma_add(mm, start, end, (u64)page, 0);
+    if (rc) {
+        memfile_unref((u64)page, n);
+        return rc == -ENOSPC ? -ENOMEM : rc == -EFAULT ? -ENXIO : (int)rc;
+    }
+    host_map_pages(mm, start, end, (u64)page, host_prot(v->prot, 0));
+    return 0;
+}
+
+/* Makes the run of pages around addr that nobody else refers to any more writable where they are.
+ */
+static int upgrade(struct cn_mm *mm, struct vma *v, struct pma *p, u64 addr)
+{
+    u64 start, end, from = page_down(addr), to = from + CN_PAGE_SIZE;
+    int rc;
+
+    window(v, addr, UPGRADE_MAX, &start, &end);
+    start = max64(start, p->n.start);
+    end = min64(end, p->n.end);
+    while (from > start && memfile_refs(pma_page(p, from) - 1) == 1)
+        from -= CN_PAGE_SIZE;
+    while (to < end && memfile_refs(pma_page(p, to)) == 1)
+        to += CN_PAGE_SIZE;
+    rc = pma_set_cow(mm, p, from, to, 0);
+    if (!rc)
+        host_protect(mm, from, to, v->prot);
     return rc;
 }
 
-/* The part of [*lo, *hi) around addr that has no private page. */
-static void clip_to_gap(struct cn_mm *mm, u64 addr, u64 *lo, u64 *hi)
+/* A write to shared private pages. */
+static int break_cow(struct cn_mm *mm, struct vma *v, struct pma *p, u64 addr)
 {
-    u32 k = pma_find(mm, addr);
+    u64 start, end, from = page_down(addr), to = from + CN_PAGE_SIZE, first;
 
-    if (k < mm->np)
-        *hi = min64(*hi, mm->p[k].start);
-    if (k > 0)
-        *lo = max64(*lo, mm->p[k - 1].end);
+    if (memfile_refs(pma_page(p, addr)) == 1)
+        return upgrade(mm, v, p, addr);
+    window(v, addr, COW_WINDOW, &start, &end);
+    start = max64(start, p->n.start);
+    end = min64(end, p->n.end);
+    while (from > start && memfile_refs(pma_page(p, from) - 1) > 1)
+        from -= CN_PAGE_SIZE;
+    while (to < end && memfile_refs(pma_page(p, to)) > 1)
+        to += CN_PAGE_SIZE;
+    first = pma_page(p, from);
+    return copy_window(mm, v, from, to,
+                       memfile_has_data(first, pages(to - from)) ? memfile_ptr(first) : NULL);
 }
 
-int populate_anon(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
+/* The first write to a private page of a host file. */
+static int copy_host(struct cn_mm *mm, struct vma *v, u64 addr)
 {
-    if (!v->prot || !is_private_anon(v) || end - start > EAGER_MAX)
-        return 0;
-    while (start < end) {
-        u64 lo = start, hi = end;
-        u32 k = pma_find(mm, start);
-        if (k < mm->np && mm->p[k].start <= start) {
-            start = mm->p[k].end;
-            continue;
-        }
-        clip_to_gap(mm, start, &lo, &hi);
-        int rc = give_pages(mm, lo, hi);
+    i64 size = cn_mobj_size(v->obj);
+    u64 start, end, n, off = obj_off(v, page_down(addr));
+    u8 *src = mobj_window(v->obj, off, &n);
+
+    if (size < 0 || !src || off >= page_up((u64)size))
+        return -ENXIO;
+    window_gap(mm, v, addr, COW_WINDOW, &start, &end);
+    start = max64(start, page_down(addr) - (off & (MOBJ_WINDOW - 1)));
+    end = min64(end, page_down(addr) + min64(n, page_up((u64)size) - off));
+    return copy_window(mm, v, start, end, src - (page_down(addr) - start));
+}
+
+/* The first write to a private page of a memory object. */
+static int copy_mem(struct cn_mm *mm, struct vma *v, u64 addr)
+{
+    u64 start, end, n, at = page_down(addr), off = obj_off(v, at),
+                       size = page_up(mobj_size(v->obj));
+    u64 page;
+
+    if (off >= size)
+        return -ENXIO;
+    page = mobj_page(v->obj, pages(off), &n);
+    window_gap(mm, v, addr, COW_WINDOW, &start, &end);
+    end = min64(end, at + min64(n << CN_PAGE_SHIFT, size - off));
+    return copy_window(mm, v, at, end, page ? memfile_ptr(page) : NULL);
+}
+
+/* A page of a memory object itself: makes it exist and maps it with what lies around it. */
+static int share_mem(struct cn_mm *mm, struct vma *v, u64 addr)
+{
+    u64 start, end, n, at = page_down(addr), off = obj_off(v, at),
+                       size = page_up(mobj_size(v->obj));
+    u64 page;
+    int rc;
+
+    if (off >= size)
+        return -ENXIO;
+    page = mobj_page(v->obj, pages(off), &n);
+    if (is_shared(v))
+        window(v, addr, page ? CHUNK : COW_WINDOW, &start, &end);
+    else
+        window_gap(mm, v, addr, page ? CHUNK : COW_WINDOW, &start, &end);
+    end = min64(end, at + (size - off));
+    if (!page) {
+        start = at;
+        end = min64(end, at + (n << CN_PAGE_SHIFT));
+        rc = mobj_populate(v->obj, pages(off), pages(end - at));
         if (rc < 0)
             return rc;
-        start = hi;
+    }
+    for (at = start; at < end; at += n) {
+        page = mobj_page(v->obj, pages(obj_off(v, at)), &n);
+        n = min64(n << CN_PAGE_SHIFT, end - at);
+        if (page)
+            host_map_pages(mm, at, at + n, page, host_prot(v->prot, !is_shared(v)));
     }
     return 0;
 }
 
-/* Writes to a page that may be shared: the window around it becomes our own. */
-static int break_cow(struct cn_mm *mm, u64 addr, struct vma *v)
+static int fill_anon(struct cn_mm *mm, struct vma *v, u64 addr)
 {
-    struct pma p = mm->p[pma_find(mm, addr)];
-    u64 lo = max64(p.start, v->start), hi = min64(p.end, v->end);
-    int mine = memfile_refs(p.page + ((addr - p.start) >> CN_PAGE_SHIFT)) == 1;
-    int rc;
+    u64 start, end;
 
-    window(addr, mine ? 16 * WINDOW : WINDOW, &lo, &hi);
-    /* the run of pages around addr in the same situation */
-    u64 first = page_down(addr), last = first + CN_PAGE_SIZE;
-    while (first > lo && (memfile_refs(p.page + ((first - CN_PAGE_SIZE - p.start) >> CN_PAGE_SHIFT)) == 1) == mine)
-        first -= CN_PAGE_SIZE;
-    while (last < hi && (memfile_refs(p.page + ((last - p.start) >> CN_PAGE_SHIFT)) == 1) == mine)
-        last += CN_PAGE_SIZE;
-    if ((rc = pma_split(mm, first)) < 0 || (rc = pma_split(mm, last)) < 0)
-        return rc;
-    struct pma *own = &mm->p[pma_find(mm, first)];
-    if (mine) {
-        own->cow = 0;
-    } else {
-        u64 n = (last - first) >> CN_PAGE_SHIFT, old = own->page;
-        i64 fresh = memfile_alloc(n);
-        if (fresh < 0)
-            return -ENOMEM;
-        if (guarded_copy(memfile_ptr((u64)fresh), memfile_ptr(old), last - first) < 0 ||
-            limbo_add(mm, old, n) < 0) {
-            memfile_unref((u64)fresh, n);
-            return -ENOMEM;
-        }
-        own->page = (u64)fresh;
-        own->cow = 0;
-    }
-    rc = mine ? host_protect(mm, first, last) : host_map(mm, first, last);
-    pma_merge(mm, first, last);
-    return rc;
+    window_gap(mm, v, addr, CHUNK, &start, &end);
+    return pma_fill(mm, v, start, end);
 }
 
-/* A private copy of the object's pages around addr. */
-static int copy_object(struct cn_mm *mm, u64 addr, struct vma *v)
+int fault_in(struct cn_mm *mm, struct vma *v, u64 addr, int write)
 {
-    u64 lo = v->start, hi = v->end;
-    i64 size = cn_mobj_size(v->obj);
+    struct pma *p = is_shared(v) ? NULL : pma_at(mm, addr);
+
+    if (p)
+        return write && p->cow ? break_cow(mm, v, p, addr) : 0;
+    if (!v->obj)
+        return fill_anon(mm, v, addr);
+    if (maps_host(v)) {
+        i64 size = write && !is_shared(v) ? 0 : cn_mobj_size(v->obj);
+        if (write && !is_shared(v))
+            return copy_host(mm, v, addr);
+        return size >= 0 && obj_off(v, page_down(addr)) < page_up((u64)size) ? 0 : -ENXIO;
+    }
+    return write && !is_shared(v) ? copy_mem(mm, v, addr) : share_mem(mm, v, addr);
+}
+
+/* All pages of the object in the range, itself mapped. */
+static int share_range(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
+{
+    u64 size = page_up(mobj_size(v->obj)), off = obj_off(v, start);
     int rc;
 
-    if (size < 0)
+    if (off >= size)
         return -ENXIO;
-    if (v->off + (page_down(addr) - v->start) >= (u64)size)
-        return -ENXIO;
-    if (page_up((u64)size) < v->off + (v->end - v->start))
-        hi = v->start + (page_up((u64)size) - v->off);
-    window(addr, WINDOW, &lo, &hi);
-    clip_to_gap(mm, addr, &lo, &hi);
-    if ((rc = give_pages(mm, lo, hi)) < 0)
-        return rc;
-    struct pma *p = &mm->p[pma_find(mm, addr)];
-    u64 done = 0, want = hi - lo;
-    while (done < want) {
-        i64 n = cn_mobj_pread(v->obj, memfile_ptr(p->page) + done, want - done, v->off + (lo - v->start) + done);
-        if (n == -EINTR)
+    rc = mobj_populate(v->obj, pages(off), pages(min64(end - start, size - off)));
+    return rc < 0 ? rc : host_sync(mm, v, start, end, 0);
+}
+
+int fault_range(struct cn_mm *mm, u64 start, u64 end, int write)
+{
+    int rc;
+
+    for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v)) {
+        u64 at = max64(v->n.start, start), stop = min64(v->n.end, end);
+        if (v->prot == PROT_NONE || (write && !(v->prot & PROT_WRITE)) || (maps_host(v) && !write))
+            continue; /* pages of host files come by themselves */
+        if (maps_mem(v) && (is_shared(v) || !write)) {
+            rc = share_range(mm, v, at, stop);
+            if (rc < 0)
+                return rc;
             continue;
-        if (n <= 0) {
-            rc = n < 0 ? -ENXIO : 0;
-            break;
         }
-        done += (u64)n;
+        while (at < stop && !is_shared(v)) {
+            struct pma *p = pma_at(mm, at);
+            if (p && !(write && p->cow)) {
+                at = p->n.end;
+                continue;
+            }
+            rc = fault_in(mm, v, at, write);
+            if (rc < 0)
+                return rc;
+        }
     }
-    if (rc < 0) {
-        pma_remove(mm, lo, hi);
-        return rc;
-    }
-    rc = host_map(mm, lo, hi);
-    pma_merge(mm, lo, hi);
-    return rc;
-}
-
-/* A MEM object's pages around addr exist and are mapped. */
-static int map_mem_object(struct cn_mm *mm, u64 addr, struct vma *v)
-{
-    u64 lo = v->start, hi = v->end, size = (u64)cn_mobj_size(v->obj);
-    int rc;
-
-    if (v->off + (page_down(addr) - v->start) >= page_up(size))
-        return -ENXIO;
-    if (page_up(size) < v->off + (v->end - v->start))
-        hi = v->start + (page_up(size) - v->off);
-    window(addr, WINDOW, &lo, &hi);
-    if (!is_shared(v))
-        clip_to_gap(mm, addr, &lo, &hi);
-    if ((rc = mobj_populate(v->obj, obj_index(v, lo), (hi - lo) >> CN_PAGE_SHIFT)) < 0)
-        return rc;
-    return host_map(mm, lo, hi);
-}
-
-int vma_growable(struct cn_mm *mm, u64 addr)
-{
-    u32 i = vma_find(mm, addr);
-
-    if (i == mm->nv)
-        return -EFAULT;
-    struct vma *v = &mm->v[i];
-    u64 start = page_down(addr);
-    if (!(v->flags & CN_VMA_GROWSDOWN) || v->end - start > mm->limits.stack || v->start <= addr)
-        return -EFAULT;
-    if (i > 0 && mm->v[i - 1].end + (mm->v[i - 1].flags & CN_VMA_GROWSDOWN ? 0 : STACK_GAP) > start &&
-        mm->v[i - 1].prot)
-        return -EFAULT;
-    if (i > 0 && mm->v[i - 1].end > start)
-        return -EFAULT;
-    /* grow by a window where there is room */
-    u64 wide = start & ~(2 * WINDOW - 1);
-    if ((i == 0 || mm->v[i - 1].end + STACK_GAP <= wide) && v->end - wide <= mm->limits.stack)
-        start = wide;
-    u64 grown = v->start - start;
-    if (mm->total + grown > mm->limits.address_space)
-        return -EFAULT;
-    v->start = start;
-    mm->total += grown;
-    if (v->flags & CN_VMA_LOCKED)
-        mm->locked += grown;
     return 0;
 }
 
-static int allowed(const struct vma *v, u32 access)
+struct vma *stack_grow(struct cn_mm *mm, u64 addr)
 {
-    if (access & CN_ACCESS_WRITE)
-        return (v->prot & PROT_WRITE) != 0;
-    if (access & CN_ACCESS_EXEC)
-        return (v->prot & PROT_EXEC) != 0;
-    return v->prot != 0;
+    struct vma *v = vma_from(mm, addr);
+    struct rnode *below = v ? rt_prev(&v->n) : NULL;
+    u64 start = page_down(addr), lowest;
+
+    if (!v || !(v->flags & CN_VMA_GROWSDOWN) || v->prot == PROT_NONE)
+        return NULL;
+    lowest = mm->limits.stack < v->n.end ? page_up(v->n.end - mm->limits.stack) : MIN_ADDR;
+    lowest = max64(lowest, MIN_ADDR);
+    if (below)
+        lowest = max64(lowest, below->end + STACK_GAP);
+    if (start < lowest)
+        return NULL;
+    start = max64(min64(start, v->n.start - min64(STACK_STEP, v->n.start)), lowest);
+    if (mm_may_grow(mm, v->n.start - start, v->prot, v->flags) < 0) {
+        start = page_down(addr);
+        if (mm_may_grow(mm, v->n.start - start, v->prot, v->flags) < 0)
+            return NULL;
+    }
+    lowest = v->n.start;
+    vma_resize(v, start, v->n.end);
+    pma_populate(mm, v, start, lowest);
+    return v;
 }
 
-static int fault_locked(struct cn_mm *mm, u64 addr, u32 access)
+/* Is the page mapped in the guest for reading, as far as the tables tell? */
+static int present(struct cn_mm *mm, struct vma *v, u64 addr)
 {
-    struct vma *v = vma_at(mm, addr);
-    int rc;
+    return maps_host(v) || maps_mem(v) || pma_at(mm, addr) != NULL;
+}
 
-    if (!v) {
-        if ((rc = vma_growable(mm, addr)) < 0)
-            return rc;
-        v = vma_at(mm, addr);
-    }
-    if (!allowed(v, access))
-        return -EACCES;
-    u32 k = pma_find(mm, addr);
-    int have = k < mm->np && mm->p[k].start <= addr && !is_shared(v);
-    int write = (access & CN_ACCESS_WRITE) || ((access & CN_ACCESS_GUESS) && (v->prot & PROT_WRITE));
-    if (have)
-        return write && mm->p[k].cow ? break_cow(mm, addr, v) : 0;
-    if (is_private_anon(v)) {
-        u64 lo = v->start, hi = v->end;
-        window(addr, v->end - v->start > EAGER_MAX ? ANON_WINDOW : 2 * WINDOW, &lo, &hi);
-        clip_to_gap(mm, addr, &lo, &hi);
-        if ((rc = give_pages(mm, lo, hi)) < 0)
-            return rc;
-        rc = host_map(mm, lo, hi);
-        pma_merge(mm, lo, hi);
-        return rc;
-    }
-    if (mobj_is_host(v->obj)) {
-        if (is_shared(v) || !write) {
-            i64 size = cn_mobj_size(v->obj);
-            return size < 0 || v->off + (page_down(addr) - v->start) >= (u64)size ? -ENXIO : 0;
-        }
-        return copy_object(mm, addr, v);
-    }
-    if (!is_shared(v) && write) {
-        u64 n;
-        if (!(access & CN_ACCESS_WRITE) && !mobj_page(v->obj, obj_index(v, addr), &n))
-            return map_mem_object(mm, addr, v);
-        return copy_object(mm, addr, v);
-    }
-    return map_mem_object(mm, addr, v);
+/*
+ * A platform that doesn't know what the access was tries "read" first and goes on to "write" when
+ * it is told that all is well and no mapping changed. What is mapped of an object is not recorded,
+ * so mapping it again each time would go on for ever; so it is done once for a page.
+ */
+static int guessed_before(struct cn_mm *mm, u64 addr)
+{
+    for (u32 i = 0; i < 8; i++)
+        if (mm->guessed[i] == page_down(addr))
+            return 1;
+    return 0;
+}
+
+void forget_guesses(struct cn_mm *mm)
+{
+    for (u32 i = 0; i < 8; i++)
+        mm->guessed[i] = 0;
 }
 
 int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access)
 {
+    struct vma *v;
+    int rc, write;
+
     pthread_mutex_lock(&mm->lock);
-    int rc = fault_locked(mm, addr, access);
-    limbo_flush(mm, 0);
+    v = vma_at(mm, addr);
+    if (!v)
+        v = stack_grow(mm, addr);
+    if (!v) {
+        rc = -EFAULT;
+    } else if (v->prot == PROT_NONE || (access & CN_ACCESS_WRITE && !(v->prot & PROT_WRITE)) ||
+               (access & CN_ACCESS_EXEC && !(v->prot & PROT_EXEC))) {
+        rc = -EACCES;
+    } else {
+        write = (access & CN_ACCESS_WRITE) != 0;
+        /* The host gave no error code: a page that can be read already must have been written to.
+         */
+        if (access == (CN_ACCESS_READ | CN_ACCESS_GUESS) && v->prot & PROT_WRITE && !is_shared(v))
+            write = present(mm, v, addr);
+        if (access & CN_ACCESS_GUESS && !write && maps_mem(v) && guessed_before(mm, addr))
+            rc = 0;
+        else
+            rc = fault_in(mm, v, addr, write);
+        if (access & CN_ACCESS_GUESS && !rc)
+            mm->guessed[mm->nguessed++ % 8] = page_down(addr);
+    }
+    limbo_trim(mm);
+    if (CN_UNLIKELY(mm->broken) && !rc)
+        rc = mm->broken;
     pthread_mutex_unlock(&mm->lock);
     return rc;
-}
-
-int page_in(struct cn_mm *mm, u64 addr, u32 access, int force, u8 **ptr, struct vma **out, u64 *n)
-{
-    struct vma *v = vma_at(mm, addr);
-    int write = (access & CN_ACCESS_WRITE) != 0, rc;
-
-    if (!v) {
-        if ((rc = vma_growable(mm, addr)) < 0)
-            return rc;
-        v = vma_at(mm, addr);
-    }
-    if (force ? !(v->maxprot & (write ? PROT_WRITE : PROT_READ)) : !(v->prot & (write ? PROT_WRITE : PROT_READ)))
-        return -EFAULT;
-    for (int tries = 0; tries < 3; tries++) {
-        v = vma_at(mm, addr);
-        u64 limit = v->end - addr;
-        *out = v;
-        if (is_shared(v)) {
-            if (mobj_is_host(v->obj)) {
-                *ptr = NULL;
-                *n = min64(*n, limit);
-                return 0;
-            }
-            u64 pages;
-            u64 page = mobj_page(v->obj, obj_index(v, addr), &pages);
-            if (page) {
-                *ptr = memfile_ptr(page) + (addr & ~CN_PAGE_MASK);
-                *n = min64(*n, min64(limit, (pages << CN_PAGE_SHIFT) - (addr & ~CN_PAGE_MASK)));
-                return 0;
-            }
-            if ((rc = map_mem_object(mm, addr, v)) < 0)
-                return rc;
-            continue;
-        }
-        u32 k = pma_find(mm, addr);
-        struct pma *p = k < mm->np && mm->p[k].start <= addr ? &mm->p[k] : NULL;
-        if (p && !(write && p->cow)) {
-            *ptr = memfile_ptr(p->page) + (addr - p->start);
-            *n = min64(*n, min64(limit, p->end - addr));
-            return 0;
-        }
-        if (!p && !write && v->obj) { /* read the object itself, through copy.c */
-            u64 next = k < mm->np ? mm->p[k].start : UINT64_MAX;
-            *ptr = NULL;
-            *n = min64(*n, min64(limit, next - addr));
-            return 0;
-        }
-        if (p)
-            rc = break_cow(mm, addr, v);
-        else if (v->obj)
-            rc = copy_object(mm, addr, v);
-        else {
-            u64 lo = v->start, hi = v->end;
-            window(addr, 2 * WINDOW, &lo, &hi);
-            clip_to_gap(mm, addr, &lo, &hi);
-            rc = give_pages(mm, lo, hi);
-            if (!rc)
-                rc = host_map(mm, lo, hi);
-            pma_merge(mm, lo, hi);
-        }
-        if (rc < 0)
-            return rc;
-    }
-    return -EFAULT;
 }

@@ -1,171 +1,133 @@
-/*
- * The host mappings of an address space follow its tables.
- *
- * Invariant: host-mapped are exactly the private pages (write-protected when cow), the parts of host files that no private
- * page covers, and those pages of MEM objects that existed when they were last looked at here.
- */
-#include <errno.h>
+/* The guest's host mappings follow the tables: this file turns them into operations of the
+ * platform. */
 #include <sys/mman.h>
 
-#include "memfile.h"
 #include "mm_internal.h"
 
-struct pending {
-    struct cn_hostop op;
-    int valid;
-};
-
-/* Queues *next after joining it with the operation before it where both are one. */
-static int push(struct cn_mm *mm, struct pending *last, struct cn_hostop next)
+static void queue(struct cn_mm *mm, const struct cn_hostop *op)
 {
-    struct cn_hostop *op = &last->op;
-    int rc = 0;
+    int rc = cn_ops->as_queue(mm->as, op);
 
-    if (last->valid && op->kind == next.kind && op->addr + op->len == next.addr && op->prot == next.prot &&
-        (op->kind != CN_OP_MAP || (op->fd == next.fd && op->shared == next.shared && op->off + op->len == next.off))) {
-        op->len += next.len;
-        return 0;
-    }
-    if (last->valid)
-        rc = cn_ops->as_queue(mm->as, op);
-    *op = next;
-    last->valid = 1;
-    return rc;
+    if (CN_UNLIKELY(rc < 0))
+        mm->broken = rc;
 }
 
-static int finish(struct cn_mm *mm, struct pending *last)
+/* What the host is told: pages with other owners are not writable, but readable if they were
+ * writable, as x86 has it. */
+u32 host_prot(u32 prot, int cow)
 {
-    return last->valid ? cn_ops->as_queue(mm->as, &last->op) : 0;
+    return cow && prot & PROT_WRITE ? (prot & ~(u32)PROT_WRITE) | PROT_READ : prot;
 }
 
-static u32 host_prot(const struct vma *v, int cow)
+void host_map_pages(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot)
 {
-    return cow ? v->prot & ~(u32)PROT_WRITE : v->prot;
+    struct cn_hostop op = {.kind = CN_OP_MAP,
+                           .prot = prot,
+                           .addr = start,
+                           .len = end - start,
+                           .shared = 1,
+                           .off = page << CN_PAGE_SHIFT};
+
+    queue(mm, &op);
 }
 
-/* Pages of the object in [start, end) of the VMA that are not private here. */
-static int map_object(struct cn_mm *mm, struct vma *v, u64 start, u64 end, struct pending *last)
+static int map_file(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
 {
-    struct cn_hostop op = {.kind = CN_OP_MAP, .addr = start, .len = end - start, .shared = 1};
-    int rc = 0;
+    struct cn_hostop op = {.kind = CN_OP_MAP,
+                           .prot = host_prot(v->prot, !is_shared(v)),
+                           .addr = start,
+                           .len = end - start,
+                           .shared = (u32)is_shared(v),
+                           .off = obj_off(v, start)};
 
-    if (mobj_is_host(v->obj)) {
-        op.fd = mobj_handle(v->obj);
-        if (op.fd < 0)
-            return op.fd;
-        op.shared = is_shared(v);
-        op.prot = host_prot(v, !is_shared(v));
-        op.off = v->off + (start - v->start);
-        return push(mm, last, op);
-    }
-    op.prot = host_prot(v, !is_shared(v));
-    while (start < end && !rc) {
-        u64 n;
-        u64 page = mobj_page(v->obj, obj_index(v, start), &n);
-        u64 len = n < (end - start) >> CN_PAGE_SHIFT ? n << CN_PAGE_SHIFT : end - start;
-        if (page) {
-            op.addr = start;
-            op.len = len;
-            op.off = page << CN_PAGE_SHIFT;
-            rc = push(mm, last, op);
-        }
-        start += len;
-    }
-    return rc;
+    op.fd = mobj_handle(v->obj);
+    if (op.fd < 0)
+        return op.fd;
+    queue(mm, &op);
+    return 0;
 }
 
-int host_map(struct cn_mm *mm, u64 start, u64 end)
-{
-    struct pending last = {.valid = 0};
-    int rc = 0;
-
-    for (u32 i = vma_find(mm, start); i < mm->nv && mm->v[i].start < end && !rc; i++) {
-        struct vma *v = &mm->v[i];
-        u64 at = max64(start, v->start), stop = min64(end, v->end);
-        u32 k = pma_find(mm, at);
-        while (at < stop && !rc) {
-            struct pma *p = k < mm->np && mm->p[k].start < stop ? &mm->p[k] : NULL;
-            u64 gap = p ? max64(at, p->start) : stop;
-            if (at < gap && v->obj)
-                rc = map_object(mm, v, at, gap, &last);
-            at = gap;
-            if (p && !rc && !is_shared(v)) {
-                u64 until = min64(stop, p->end);
-                struct cn_hostop op = {.kind = CN_OP_MAP, .addr = at, .len = until - at, .shared = 1,
-                                       .prot = host_prot(v, (int)p->cow),
-                                       .off = (p->page << CN_PAGE_SHIFT) + (at - p->start)};
-                rc = push(mm, &last, op);
-                at = until;
-                k++;
-            }
-        }
-    }
-    if (!rc)
-        rc = finish(mm, &last);
-    return rc;
-}
-
-int host_unmap(struct cn_mm *mm, u64 start, u64 end)
+void host_unmap(struct cn_mm *mm, u64 start, u64 end)
 {
     struct cn_hostop op = {.kind = CN_OP_UNMAP, .addr = start, .len = end - start};
-    return cn_ops->as_queue(mm->as, &op);
+
+    forget_guesses(mm);
+    queue(mm, &op);
 }
 
-int host_protect(struct cn_mm *mm, u64 start, u64 end)
+void host_protect(struct cn_mm *mm, u64 start, u64 end, u32 prot)
 {
-    struct pending last = {.valid = 0};
-    int rc = 0;
+    struct cn_hostop op = {.kind = CN_OP_PROTECT, .prot = prot, .addr = start, .len = end - start};
 
-    for (u32 i = vma_find(mm, start); i < mm->nv && mm->v[i].start < end && !rc; i++) {
-        struct vma *v = &mm->v[i];
-        u64 at = max64(start, v->start), stop = min64(end, v->end);
-        if (is_shared(v) || (v->obj && !mobj_is_host(v->obj))) { /* pages may have come since: map anew */
-            rc = finish(mm, &last);
-            last.valid = 0;
-            if (!rc)
-                rc = host_map(mm, at, stop);
-            continue;
-        }
-        u32 k = pma_find(mm, at);
-        while (at < stop && !rc) {
-            struct pma *p = k < mm->np && mm->p[k].start < stop ? &mm->p[k] : NULL;
-            u64 gap = p ? max64(at, p->start) : stop;
-            struct cn_hostop op = {.kind = CN_OP_PROTECT, .addr = at, .len = gap - at, .prot = host_prot(v, 1)};
-            if (at < gap && v->obj)
-                rc = push(mm, &last, op);
-            at = gap;
-            if (p && !rc) {
-                u64 until = min64(stop, p->end);
-                op = (struct cn_hostop){.kind = CN_OP_PROTECT, .addr = at, .len = until - at,
-                                        .prot = host_prot(v, (int)p->cow)};
-                rc = push(mm, &last, op);
-                at = until;
-                k++;
-            }
-        }
-    }
-    if (!rc)
-        rc = finish(mm, &last);
-    return rc;
+    queue(mm, &op);
 }
 
-/* Pages [first, end) of the object are gone: they must not be seen any more. Called with K, before they are freed. */
-void mm_object_dropped(struct cn_mm *mm, struct cn_mobj *o, u64 first, u64 end)
+/* [start, end) has no private pages: maps what the object has there. */
+static int sync_gap(struct cn_mm *mm, struct vma *v, u64 start, u64 end, int stale)
 {
-    pthread_mutex_lock(&mm->lock);
-    for (u32 i = 0; i < mm->nv; i++) {
-        struct vma *v = &mm->v[i];
-        if (v->obj != o)
-            continue;
-        u64 v_first = v->off >> CN_PAGE_SHIFT, v_end = v_first + ((v->end - v->start) >> CN_PAGE_SHIFT);
-        u64 lo = max64(first, v_first), hi = min64(end, v_end);
-        if (lo >= hi)
-            continue;
-        u64 start = v->start + ((lo - v_first) << CN_PAGE_SHIFT), stop = v->start + ((hi - v_first) << CN_PAGE_SHIFT);
-        host_unmap(mm, start, stop);
-        if (!is_shared(v))
-            host_map(mm, start, stop); /* private copies stay */
+    u64 size, len;
+
+    if (maps_host(v))
+        return map_file(mm, v, start, end);
+    if (stale)
+        host_unmap(mm, start, end);
+    if (!v->obj)
+        return 0;
+    size = page_up(mobj_size(v->obj));
+    while (start < end && obj_off(v, start) < size) {
+        u64 page = mobj_page(v->obj, pages(obj_off(v, start)), &len);
+        len = min64(len, pages(min64(end - start, size - obj_off(v, start)))) << CN_PAGE_SHIFT;
+        if (page)
+            host_map_pages(mm, start, start + len, page, host_prot(v->prot, !is_shared(v)));
+        start += len;
     }
-    cn_ops->as_sync(mm->as);
-    pthread_mutex_unlock(&mm->lock);
+    return 0;
+}
+
+int host_sync(struct cn_mm *mm, struct vma *v, u64 start, u64 end, int stale)
+{
+    struct pma *p = is_shared(v) ? NULL : pma_from(mm, start);
+    int rc;
+
+    while (start < end) {
+        u64 stop = p && p->n.start < end ? max64(p->n.start, start) : end;
+        if (start < stop) {
+            rc = sync_gap(mm, v, start, stop, stale);
+            if (rc < 0)
+                return rc;
+        }
+        start = stop;
+        if (start == end)
+            break;
+        stop = min64(p->n.end, end);
+        host_map_pages(mm, start, stop, pma_page(p, start), host_prot(v->prot, p->cow != 0));
+        start = stop;
+        p = pma_next(p);
+    }
+    return 0;
+}
+
+int host_reprotect(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
+{
+    struct pma *p = is_shared(v) ? NULL : pma_from(mm, start);
+    int rc;
+
+    while (start < end) {
+        u64 stop = p && p->n.start < end ? max64(p->n.start, start) : end;
+        if (start < stop && maps_host(v)) {
+            host_protect(mm, start, stop, host_prot(v->prot, !is_shared(v)));
+        } else if (start < stop && v->obj) { /* not all of it may be mapped */
+            rc = sync_gap(mm, v, start, stop, 1);
+            if (rc < 0)
+                return rc;
+        }
+        start = stop;
+        if (start == end)
+            break;
+        stop = min64(p->n.end, end);
+        host_protect(mm, start, stop, host_prot(v->prot, p->cow != 0));
+        start = stop;
+        p = pma_next(p);
+    }
+    return 0;
 }

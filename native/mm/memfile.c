@@ -7,186 +7,361 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct range {
-    u64 page, n;
-};
+#include "guard.h"
+#include "rtree.h"
+
+#define MAX_SIZE     (1UL << 42)
+#define MIN_SIZE     (1UL << 28)
+#define HUGE_PAGES   512UL        /* pages of a 2 MiB page */
+#define DIRTY_EXTENT 256UL        /* a longer free extent is punched at once */
+#define DIRTY_TOTAL  (4096UL * 4) /* pages that free extents may keep unpunched */
 
 u8 *cn_memfile_base;
 int cn_memfile_fd = -1;
+u32 *memfile_counts;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static u32 *refs;
-static u64 npages, limit_bytes;
-static struct range *free_list; /* sorted by page, never adjacent */
-static u64 nfree, cfree, cursor;
+/* A free extent. */
+struct extent {
+    struct rnode n; /* in pages; val is the length */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* counts and both trees */
+static struct rtree clean;                               /* free, all zeros */
+static struct rtree dirty; /* free, contents of former owners: only for those who overwrite them */
+static _Atomic u64 dirty_pages;
+static u64 dirty_max;
+static u64 limit_bytes;
 static _Atomic u64 peak;
+
+static struct extent *extent_new(u64 start, u64 end)
+{
+    struct extent *e = malloc(sizeof(*e));
+
+    if (e) {
+        e->n.start = start;
+        e->n.end = end;
+        e->n.val = end - start;
+    }
+    return e;
+}
+
+/* The greatest size up to want that this process may give a file. */
+static u64 size_allowed(u64 want)
+{
+    struct rlimit rl;
+
+    if (getrlimit(RLIMIT_FSIZE, &rl) < 0 || rl.rlim_cur == RLIM_INFINITY)
+        return want;
+    rl.rlim_cur = rl.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &rl);
+    getrlimit(RLIMIT_FSIZE, &rl);
+    return rl.rlim_cur < want ? rl.rlim_cur & CN_PAGE_MASK : want;
+}
 
 int cn_memfile_start(int fd, u64 limit)
 {
-    u64 size = 1UL << 42;
+    u64 size = size_allowed(MAX_SIZE);
+    struct extent *all;
+    void *base, *counts;
+    int rc = guard_install();
 
+    if (rc < 0)
+        return rc;
     if (cn_memfile_base)
         return -EBUSY;
-    while (ftruncate(fd, (off_t)size) < 0) {
-        if (size <= 1UL << 30)
+    for (;; size = size / 2 & CN_PAGE_MASK) {
+        if (size < MIN_SIZE)
+            return -ENOMEM;
+        if (ftruncate(fd, (off_t)size) < 0) {
+            if (errno == EINVAL || errno == EFBIG)
+                continue;
             return -errno;
-        size >>= 1;
+        }
+        base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+        if (base == MAP_FAILED)
+            continue;
+        counts = mmap(NULL, (size >> CN_PAGE_SHIFT) * sizeof(u32), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (counts != MAP_FAILED)
+            break;
+        munmap(base, size);
     }
-    cn_memfile_base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (cn_memfile_base == MAP_FAILED) {
-        cn_memfile_base = NULL;
-        return -errno;
-    }
-    npages = size >> CN_PAGE_SHIFT;
-    refs = mmap(NULL, npages * sizeof(u32), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    free_list = malloc(64 * sizeof(*free_list));
-    if (refs == MAP_FAILED || !free_list)
+    all = extent_new(1, size >> CN_PAGE_SHIFT);
+    if (!all)
         return -ENOMEM;
-    cfree = 64;
-    nfree = 1;
-    free_list[0] = (struct range){1, npages - 1}; /* page 0 stays unused: a null reference */
+    rt_insert(&clean, &all->n);
+    cn_memfile_base = base;
+    memfile_counts = counts;
     cn_memfile_fd = fd;
     limit_bytes = limit;
+    dirty_max = limit && limit >> (CN_PAGE_SHIFT + 4) < DIRTY_TOTAL ? limit >> (CN_PAGE_SHIFT + 4)
+                                                                    : DIRTY_TOTAL;
     return 0;
 }
 
-u64 cn_memfile_used(void)
+static u64 blocks_used(void)
 {
     struct stat st;
-    u64 used = 0;
+    u64 used = 0, seen = atomic_load(&peak);
 
-    if (cn_memfile_fd >= 0 && !fstat(cn_memfile_fd, &st))
+    if (cn_memfile_fd >= 0 && fstat(cn_memfile_fd, &st) == 0)
         used = (u64)st.st_blocks * 512;
-    u64 seen = atomic_load(&peak);
     while (used > seen && !atomic_compare_exchange_weak(&peak, &seen, used))
         ;
     return used;
 }
 
+u64 cn_memfile_used(void)
+{
+    u64 used = blocks_used(), idle = atomic_load(&dirty_pages) << CN_PAGE_SHIFT;
+
+    return used > idle ? used - idle : 0;
+}
+
 u64 cn_memfile_peak(void)
 {
-    cn_memfile_used();
+    blocks_used();
     return atomic_load(&peak);
 }
 
-int cn_memfile_full(void)
+/* Takes [page, page + n) out of a free extent that holds it. Lock held. */
+static int carve(struct rtree *t, struct extent *e, u64 page, u64 n)
 {
-    return limit_bytes && cn_memfile_used() + 16 * CN_PAGE_SIZE > limit_bytes;
-}
+    u64 end = page + n;
 
-static int grow_free_list(void)
-{
-    if (nfree < cfree)
+    if (e->n.start == page && e->n.end == end) {
+        rt_erase(t, &e->n);
+        free(e);
         return 0;
-    struct range *bigger = realloc(free_list, 2 * cfree * sizeof(*bigger));
-    if (!bigger)
-        return -ENOMEM;
-    free_list = bigger;
-    cfree *= 2;
+    }
+    if (e->n.start < page && end < e->n.end) {
+        struct extent *upper = extent_new(end, e->n.end);
+        if (!upper)
+            return -ENOMEM;
+        e->n.end = page;
+        rt_set_val(&e->n, page - e->n.start);
+        rt_insert(t, &upper->n);
+        return 0;
+    }
+    if (e->n.start == page)
+        e->n.start = end;
+    else
+        e->n.end = page;
+    rt_set_val(&e->n, e->n.end - e->n.start);
     return 0;
 }
 
-i64 memfile_alloc(u64 n)
+/* Lock held. */
+static i64 take(struct rtree *t, u64 n, u64 near, u64 like)
 {
-    i64 page = -ENOMEM;
+    struct extent *e = near ? (struct extent *)rt_find(t, near) : NULL;
+    u64 page = near;
 
-    pthread_mutex_lock(&lock);
-    for (u64 k = 0; k < nfree; k++) {
-        u64 i = cursor + k < nfree ? cursor + k : cursor + k - nfree;
-        struct range *r = &free_list[i];
-        if (r->n < n)
-            continue;
-        page = (i64)r->page;
-        r->page += n;
-        r->n -= n;
-        cursor = i;
-        if (!r->n) {
-            memmove(r, r + 1, (nfree - i - 1) * sizeof(*r));
-            nfree--;
-            cursor = cursor < nfree ? cursor : 0;
-        }
-        break;
+    if (!e || e->n.start > near || e->n.end < near + n) {
+        u64 slack = n >= HUGE_PAGES ? HUGE_PAGES - 1 : 0;
+        e = (struct extent *)rt_lowest(t, n + slack);
+        if (!e)
+            return -ENOMEM;
+        page = e->n.start;
+        if (slack)
+            page += (like - page) & (HUGE_PAGES - 1);
     }
-    if (page >= 0)
-        for (u64 i = 0; i < n; i++)
-            refs[(u64)page + i] = 1;
+    if (carve(t, e, page, n) < 0)
+        return -ENOMEM;
+    for (u64 i = 0; i < n; i++)
+        memfile_counts[page + i] = 1;
+    return (i64)page;
+}
+
+/* Lock held. Out of memory, the extent is lost: address space of the file, not memory. */
+static void give(struct rtree *t, u64 page, u64 n)
+{
+    struct extent *right = (struct extent *)rt_find(t, page);
+    struct extent *left = (struct extent *)(right ? rt_prev(&right->n) : rt_last(t));
+    u64 end = page + n;
+
+    if (left && left->n.end != page)
+        left = NULL;
+    if (right && right->n.start == end) {
+        end = right->n.end;
+        if (left) {
+            rt_erase(t, &right->n);
+            free(right);
+        } else {
+            right->n.start = page;
+            rt_set_val(&right->n, end - page);
+            return;
+        }
+    }
+    if (left) {
+        left->n.end = end;
+        rt_set_val(&left->n, end - left->n.start);
+        return;
+    }
+    left = extent_new(page, end);
+    if (left)
+        rt_insert(t, &left->n);
+}
+
+i64 memfile_alloc(u64 n, u64 near, u64 like)
+{
+    i64 page;
+
+    if (n > MAX_SIZE >> CN_PAGE_SHIFT)
+        return -ENOMEM;
+    pthread_mutex_lock(&lock);
+    page = take(&clean, n, near, like);
     pthread_mutex_unlock(&lock);
     return page;
 }
 
-/* Under the lock. */
-static void give_back(u64 page, u64 n)
+i64 memfile_alloc_dirty(u64 n, u64 near)
 {
-    u64 lo = 0, hi = nfree;
+    i64 page;
 
-    while (lo < hi) {
-        u64 mid = (lo + hi) / 2;
-        if (free_list[mid].page < page)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    int left = lo > 0 && free_list[lo - 1].page + free_list[lo - 1].n == page;
-    int right = lo < nfree && page + n == free_list[lo].page;
-    if (left && right) {
-        free_list[lo - 1].n += n + free_list[lo].n;
-        memmove(&free_list[lo], &free_list[lo + 1], (nfree - lo - 1) * sizeof(*free_list));
-        nfree--;
-    } else if (left) {
-        free_list[lo - 1].n += n;
-    } else if (right) {
-        free_list[lo].page = page;
-        free_list[lo].n += n;
-    } else {
-        if (grow_free_list() < 0)
-            return; /* the range leaks: address space of the file, not memory */
-        memmove(&free_list[lo + 1], &free_list[lo], (nfree - lo) * sizeof(*free_list));
-        free_list[lo] = (struct range){page, n};
-        nfree++;
-    }
-    if (cursor >= nfree)
-        cursor = 0;
-}
-
-void memfile_punch(u64 page, u64 n)
-{
-    fallocate(cn_memfile_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page << CN_PAGE_SHIFT),
-              (off_t)(n << CN_PAGE_SHIFT));
+    pthread_mutex_lock(&lock);
+    page = take(&dirty, n, near, 0);
+    if (page >= 0)
+        atomic_fetch_sub(&dirty_pages, n);
+    else
+        page = take(&clean, n, near, 0);
+    pthread_mutex_unlock(&lock);
+    return page;
 }
 
 void memfile_ref(u64 page, u64 n)
 {
     pthread_mutex_lock(&lock);
     for (u64 i = 0; i < n; i++)
-        refs[page + i]++;
+        memfile_counts[page + i]++;
+    pthread_mutex_unlock(&lock);
+}
+
+void memfile_punch(u64 page, u64 n)
+{
+    fallocate(cn_memfile_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              (off_t)(page << CN_PAGE_SHIFT), (off_t)(n << CN_PAGE_SHIFT));
+}
+
+/* Pages nobody refers to become free. Without the lock. */
+static void release(u64 page, u64 n)
+{
+    int keep;
+
+    pthread_mutex_lock(&lock);
+    keep = n <= DIRTY_EXTENT && atomic_load(&dirty_pages) + n <= dirty_max;
+    if (keep) {
+        give(&dirty, page, n);
+        atomic_fetch_add(&dirty_pages, n);
+    }
+    pthread_mutex_unlock(&lock);
+    if (keep)
+        return;
+    memfile_punch(page, n);
+    pthread_mutex_lock(&lock);
+    give(&clean, page, n);
     pthread_mutex_unlock(&lock);
 }
 
 void memfile_unref(u64 page, u64 n)
 {
-    u64 run = 0;
+    struct {
+        u64 page, n;
+    } gone[16];
+    u64 i = 0, run;
+    u32 k;
 
-    pthread_mutex_lock(&lock);
-    for (u64 i = 0; i <= n; i++) {
-        if (i < n && --refs[page + i] == 0) {
-            run++;
-            continue;
-        }
-        if (run) {
-            memfile_punch(page + i - run, run);
-            give_back(page + i - run, run);
+    while (i < n) {
+        pthread_mutex_lock(&lock);
+        for (k = 0, run = 0; i < n && k < 16; i++) {
+            if (--memfile_counts[page + i] == 0) {
+                run++;
+                continue;
+            }
+            if (run) {
+                gone[k].page = page + i - run;
+                gone[k++].n = run;
+            }
             run = 0;
         }
+        if (run) { /* the loop ended with i == n, so there is room: k grows only on a page that
+                      stays */
+            gone[k].page = page + i - run;
+            gone[k++].n = run;
+        }
+        pthread_mutex_unlock(&lock);
+        while (k) {
+            k--;
+            release(gone[k].page, gone[k].n);
+        }
     }
-    pthread_mutex_unlock(&lock);
 }
 
-u32 memfile_refs(u64 page)
+/* Gives the memory of free pages back: when it gets tight. */
+static void trim(void)
 {
-    return __atomic_load_n(&refs[page], __ATOMIC_RELAXED);
+    for (;;) {
+        struct extent *e;
+        u64 page, n;
+
+        pthread_mutex_lock(&lock);
+        e = (struct extent *)rt_first(&dirty);
+        if (e) {
+            page = e->n.start;
+            n = e->n.end - page;
+            rt_erase(&dirty, &e->n);
+            atomic_fetch_sub(&dirty_pages, n);
+        }
+        pthread_mutex_unlock(&lock);
+        if (!e)
+            return;
+        free(e);
+        memfile_punch(page, n);
+        pthread_mutex_lock(&lock);
+        give(&clean, page, n);
+        pthread_mutex_unlock(&lock);
+    }
+}
+
+int cn_memfile_full(void)
+{
+    if (!limit_bytes || blocks_used() + 16 * CN_PAGE_SIZE <= limit_bytes)
+        return 0;
+    trim();
+    return blocks_used() + 16 * CN_PAGE_SIZE > limit_bytes;
+}
+
+i64 memfile_write(u64 page, const void *src, u64 bytes)
+{
+    u64 done = 0;
+    int trimmed = 0;
+
+    while (done < bytes) {
+        ssize_t n = pwrite(cn_memfile_fd, (const u8 *)src + done, bytes - done,
+                           (off_t)((page << CN_PAGE_SHIFT) + done));
+        if (n > 0) {
+            done += (u64)n;
+        } else if (n < 0 && errno == EINTR) {
+            continue;
+        } else if (n < 0 && errno == ENOSPC && !trimmed) {
+            trim();
+            trimmed = 1;
+        } else {
+            return done ? (i64)done : n < 0 ? -errno : -EIO;
+        }
+    }
+    return (i64)done;
+}
+
+int memfile_has_data(u64 page, u64 n)
+{
+    off_t from = (off_t)(page << CN_PAGE_SHIFT);
+    off_t at = lseek(cn_memfile_fd, from, SEEK_DATA);
+
+    return at < 0 ? errno != ENXIO : at < from + (off_t)(n << CN_PAGE_SHIFT);
 }

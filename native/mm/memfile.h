@@ -1,7 +1,9 @@
 /*
- * The memory file: one sparse file that holds all guest memory which is not a host file's, mapped once in the sentry.
+ * The memory file: one sparse file that holds all guest memory which is not a host file's, mapped
+ * once in the sentry.
  *
- * Pages are counted; an allocated page reads as zeros. Thread-safe.
+ * Its pages are counted. Pages are named by their index in the file; 0 is never handed out.
+ * Thread-safe.
  */
 #ifndef CORDON_MEMFILE_H
 #define CORDON_MEMFILE_H
@@ -9,8 +11,9 @@
 #include "../cordon.h"
 
 /* cdef begin */
-/* Takes the file (which stays the caller's) as this process's memory file. limit: bytes of host memory that it may come to
- * hold, 0 for none (the file's own file system enforces it). 0 or -errno. */
+/* Takes the file (which stays the caller's) as this process's memory file. limit: bytes of host
+ * memory that it may come to hold, 0 for none (the file's own file system enforces it). Its file
+ * system must allow executable mappings. 0 or -errno. */
 int cn_memfile_start(int fd, uint64_t limit);
 /* Host memory that the file holds now and its greatest value seen, in bytes. */
 uint64_t cn_memfile_used(void);
@@ -22,23 +25,33 @@ int cn_memfile_full(void);
 extern u8 *cn_memfile_base;
 extern int cn_memfile_fd;
 
-/* n pages with one reference each: index of the first, or -ENOMEM. */
-i64 memfile_alloc(u64 n);
+/* n pages of zeros with one reference each: index of the first, or -ENOMEM. near: a page index to
+ * continue at if that is free, 0 for none. like: guest page number; extents of 2 MiB and more get
+ * an index congruent to it. */
+i64 memfile_alloc(u64 n, u64 near, u64 like);
+/* The same, but the contents are anything: the caller overwrites every byte. */
+i64 memfile_alloc_dirty(u64 n, u64 near);
 void memfile_ref(u64 page, u64 n);
-/* Drops one reference of each page; pages without any lose their contents and may be allocated again. */
+/* Drops one reference of each page; pages without any may be allocated again. */
 void memfile_unref(u64 page, u64 n);
-u32 memfile_refs(u64 page);
 /* The contents become zeros and give their memory back; references stay. */
 void memfile_punch(u64 page, u64 n);
+/* Overwrites pages from anywhere in the sentry, without faulting the destination in: bytes written
+ * before the first failure, or -errno (-ENOSPC: limit; -EFAULT: source). */
+i64 memfile_write(u64 page, const void *src, u64 bytes);
+/* 0 when the range surely holds no data (it was never written). */
+int memfile_has_data(u64 page, u64 n);
+
+extern u32 *memfile_counts;
+
+static inline u32 memfile_refs(u64 page)
+{
+    return __atomic_load_n(&memfile_counts[page], __ATOMIC_RELAXED);
+}
 
 static inline u8 *memfile_ptr(u64 page)
 {
     return cn_memfile_base + (page << CN_PAGE_SHIFT);
 }
-
-/* Copies where either side may raise SIGBUS (limit reached): 0 or -EFAULT. */
-int guarded_copy(void *dst, const void *src, u64 n);
-/* Runs fn(arg) so; its result, or -EFAULT. */
-int guarded_call(int (*fn)(void *), void *arg);
 
 #endif

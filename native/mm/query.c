@@ -7,35 +7,47 @@
 #include "memfile.h"
 #include "mm_internal.h"
 
-static u64 anon_pages(const struct cn_mm *mm, u64 start, u64 end)
+static u64 private_pages(struct cn_mm *mm, const struct vma *v)
 {
     u64 n = 0;
 
-    for (u32 k = pma_find(mm, start); k < mm->np && mm->p[k].start < end; k++)
-        n += (min64(end, mm->p[k].end) - max64(start, mm->p[k].start)) >> CN_PAGE_SHIFT;
-    return n;
+    if (is_shared(v))
+        return 0;
+    for (struct pma *p = pma_from(mm, v->n.start); p && p->n.start < v->n.end; p = pma_next(p))
+        n += min64(v->n.end, p->n.end) - max64(v->n.start, p->n.start);
+    return pages(n);
 }
 
-static void describe(const struct cn_mm *mm, const struct vma *v, struct cn_vma_info *out)
+static void describe(struct cn_mm *mm, const struct vma *v, struct cn_vma_info *out)
 {
-    *out = (struct cn_vma_info){v->start, v->end, v->off, v->cookie, v->obj ? v->obj->id : 0, v->prot, v->flags,
-                                is_shared(v) ? 0 : anon_pages(mm, v->start, v->end)};
+    *out = (struct cn_vma_info){.start = v->n.start,
+                                .end = v->n.end,
+                                .offset = v->off,
+                                .cookie = v->cookie,
+                                .object = v->obj ? v->obj->id : 0,
+                                .prot = v->prot,
+                                .flags = v->flags,
+                                .anon_pages = private_pages(mm, v)};
 }
 
 int cn_mm_vmas(struct cn_mm *mm, struct cn_vma_info *out, int max)
 {
+    int n = 0;
+
     pthread_mutex_lock(&mm->lock);
-    int n = (int)mm->nv;
-    for (int i = 0; i < n && i < max; i++)
-        describe(mm, &mm->v[i], &out[i]);
+    for (struct vma *v = vma_from(mm, 0); v && n < max; v = vma_next(v))
+        describe(mm, v, &out[n++]);
+    n = (int)mm->vmas.count;
     pthread_mutex_unlock(&mm->lock);
     return n;
 }
 
 int cn_mm_find(struct cn_mm *mm, u64 addr, struct cn_vma_info *out)
 {
+    struct vma *v;
+
     pthread_mutex_lock(&mm->lock);
-    struct vma *v = vma_at(mm, addr);
+    v = vma_at(mm, addr);
     if (v)
         describe(mm, v, out);
     pthread_mutex_unlock(&mm->lock);
@@ -46,18 +58,15 @@ void cn_mm_get_stats(struct cn_mm *mm, struct cn_mm_stats *out)
 {
     memset(out, 0, sizeof(*out));
     pthread_mutex_lock(&mm->lock);
-    for (u32 i = 0; i < mm->nv; i++) {
-        struct vma *v = &mm->v[i];
-        u64 n = v->end - v->start;
+    for (struct vma *v = vma_from(mm, 0); v; v = vma_next(v)) {
         if (is_shared(v))
-            out->shared += n;
+            out->shared += v->n.end - v->n.start;
         else if (v->flags & (CN_VMA_GROWSDOWN | CN_VMA_STACK))
-            out->stack += n;
-        else if (v->prot & PROT_WRITE)
-            out->data += n;
+            out->stack += v->n.end - v->n.start;
     }
-    for (u32 k = 0; k < mm->np; k++)
-        out->anon += mm->p[k].end - mm->p[k].start;
+    for (struct pma *p = pma_from(mm, 0); p; p = pma_next(p))
+        out->anon += p->n.end - p->n.start;
+    out->data = mm->data;
     out->total = mm->total;
     out->locked = mm->locked;
     out->brk_start = mm->brk_start;
@@ -67,34 +76,86 @@ void cn_mm_get_stats(struct cn_mm *mm, struct cn_mm_stats *out)
     pthread_mutex_unlock(&mm->lock);
 }
 
+/* Residency of [addr, end) of v, one byte a page, as far as one piece of backing reaches (at most
+ * most bytes); the bytes. */
+static u64 residency(struct cn_mm *mm, struct vma *v, u64 addr, u64 end, u8 *vec, int *kind)
+{
+    struct pma *p = is_shared(v) ? NULL : pma_from(mm, addr);
+    u64 len, page = 0, n;
+    u8 *ptr = NULL;
+
+    *kind = p && p->n.start <= addr ? 0 : maps_host(v) ? 1 : 2;
+    if (p && p->n.start <= addr) {
+        len = min64(end, p->n.end) - addr;
+        page = pma_page(p, addr);
+    } else {
+        len = (p ? min64(end, p->n.start) : end) - addr;
+        if (maps_mem(v)) {
+            page = mobj_page(v->obj, pages(obj_off(v, addr)), &n);
+            len = min64(len, n << CN_PAGE_SHIFT);
+        } else if (v->obj) {
+            ptr = mobj_window(v->obj, obj_off(v, addr), &n);
+            len = min64(len, n);
+        }
+    }
+    if (page)
+        ptr = memfile_ptr(page);
+    if (!ptr || mincore(ptr, len, vec) < 0)
+        memset(vec, 0, pages(len));
+    return len;
+}
+
+#define BATCH (1024 * CN_PAGE_SIZE)
+
 int cn_mm_mincore(struct cn_mm *mm, u64 addr, u64 len, u8 *vec)
 {
-    u64 end = page_up(addr + len);
-    int rc = 0;
+    u64 end = addr + page_up(len);
+    int rc = 0, kind;
 
-    if ((addr & ~CN_PAGE_MASK))
+    if (addr & ~CN_PAGE_MASK)
         return -EINVAL;
-    if (addr + len < addr || end > cn_ops->task_size)
+    if (page_up(len) < len || end < addr || end > cn_ops->task_size)
         return -ENOMEM;
     pthread_mutex_lock(&mm->lock);
-    for (u64 at = addr; at < end && !rc; at += CN_PAGE_SIZE) {
-        struct vma *v = vma_at(mm, at);
+    while (addr < end) {
+        struct vma *v = vma_at(mm, addr);
+        u64 n;
         if (!v) {
             rc = -ENOMEM;
             break;
         }
-        u64 n = 0;
-        u32 k = pma_find(mm, at);
-        u64 page = k < mm->np && mm->p[k].start <= at && !is_shared(v)
-                       ? mm->p[k].page + ((at - mm->p[k].start) >> CN_PAGE_SHIFT)
-                       : v->obj && !mobj_is_host(v->obj) ? mobj_page(v->obj, obj_index(v, at), &n) : 0;
-        u8 resident = 0;
-        if (page)
-            mincore(memfile_ptr(page), CN_PAGE_SIZE, &resident);
-        else if (v->obj && mobj_is_host(v->obj))
-            resident = 1;
-        vec[(at - addr) >> CN_PAGE_SHIFT] = resident & 1;
+        n = residency(mm, v, addr, min64(min64(end, v->n.end), addr + BATCH), vec, &kind);
+        for (u64 i = 0; i < pages(n); i++)
+            vec[i] &= 1;
+        vec += pages(n);
+        addr += n;
     }
     pthread_mutex_unlock(&mm->lock);
     return rc;
+}
+
+void cn_mm_get_rss(struct cn_mm *mm, u64 start, u64 end, struct cn_mm_rss *out)
+{
+    u64 sum[3] = {0, 0, 0}, n;
+    u8 vec[BATCH / CN_PAGE_SIZE];
+    int kind;
+
+    pthread_mutex_lock(&mm->lock);
+    for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v)) {
+        u64 stop = min64(v->n.end, end);
+        for (u64 at = max64(v->n.start, start); at < stop; at += n) {
+            struct pma *p = v->obj ? NULL : pma_from(mm, at);
+            if (!v->obj && (!p || p->n.start > at)) { /* nothing there, however much */
+                n = (p ? min64(p->n.start, stop) : stop) - at;
+                continue;
+            }
+            n = residency(mm, v, at, min64(stop, at + BATCH), vec, &kind);
+            for (u64 i = 0; i < pages(n); i++)
+                sum[kind] += (u64)(vec[i] & 1) << CN_PAGE_SHIFT;
+        }
+    }
+    if (start == 0 && end >= cn_ops->task_size)
+        mm->peak_rss = max64(mm->peak_rss, sum[0] + sum[1] + sum[2]);
+    *out = (struct cn_mm_rss){sum[0], sum[1], sum[2], mm->peak_rss};
+    pthread_mutex_unlock(&mm->lock);
 }
