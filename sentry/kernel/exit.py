@@ -49,7 +49,7 @@ def end_task(t: Task) -> None:
     last = len(tg.tasks) == 1
     if last and not tg.exiting:
         tg.exiting = True
-        tg.exit_status = tg.main.exit_status if tg.main is not t else t.exit_status
+        tg.exit_status = t.exit_status  # the last thread's, since Linux 5.17
     for hook in kernel.exit_hooks:
         hook(t, last)
     release_mm(t)
