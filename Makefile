@@ -30,7 +30,7 @@ lint: .cache/native ## ruff, mypy --strict, generated files
 	$(BIN)/python tools/gen_compat.py --check
 
 bench: build ## speed, natively and in a sandbox, interleaved
-	CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon $(BIN)/python -m pytest bench -q -s -o timeout=900 $(BENCH)
+	CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon $(BIN)/python -m pytest bench/bench_*.py -q -s -o timeout=900 --benchmark-columns=rounds $(BENCH)
 
 asan: .cache/venv ## C unit tests with AddressSanitizer and UBSan
 	$(BIN)/python tools/asan.py

@@ -6,6 +6,7 @@ CORDON_PURE=1 leaves the Python interpreted. Both builds keep their objects belo
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +49,8 @@ class Build(build_ext):
 
     def run(self) -> None:
         build_native.build(ROOT / "native" if self.inplace else Path(self.build_lib) / "native")
+        if not self.inplace:  # `cordon bench` compiles these
+            shutil.copytree(ROOT / "bench" / "guest", Path(self.build_lib) / "cordon" / "guest", dirs_exist_ok=True)
         super().run()
 
     def build_extensions(self) -> None:
