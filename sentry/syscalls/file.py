@@ -16,7 +16,7 @@ from sentry.errors import Errno
 from sentry.fs import tmpfs
 from sentry.fs.pipe import PipeFile
 from sentry.syscalls import lock
-from sentry.vfs import access, opening, walk
+from sentry.vfs import access, opening, sigio, walk
 from sentry.vfs.file import File
 from sentry.vfs.mount import anon_path
 
@@ -163,7 +163,7 @@ def replace(t: Task, oldfd: int, newfd: int, cloexec: bool) -> int:
 
 
 def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
-    """fcntl(2). Leases and directory notification (dnotify) are refused."""
+    """fcntl(2). Leases are refused."""
     file = t.fds.get(fd)
     if cmd == F.F_GETFD:
         return F.FD_CLOEXEC if fd in t.fds.cloexec else 0
@@ -183,7 +183,7 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
     if file.flags & F.O_PATH:
         raise Errno(E.EBADF)
     if cmd == F.F_SETFL:
-        return set_flags(t, file, arg & 0xFFFFFFFF)
+        return set_flags(t, fd, file, arg & 0xFFFFFFFF)
     if cmd in (F.F_GETLK, F.F_OFD_GETLK):
         return lock.get(t, file, cmd == F.F_OFD_GETLK, arg)
     if cmd in (F.F_SETLK, F.F_SETLKW, F.F_OFD_SETLK, F.F_OFD_SETLKW):
@@ -196,6 +196,9 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
         if not isinstance(file, PipeFile):
             raise Errno(E.EBADF)
         return file.capacity() if cmd == F.F_GETPIPE_SZ else file.set_capacity(t, arg & 0xFFFFFFFF)
+    if cmd == F.F_NOTIFY:
+        sigio.notify_directory(t, file, fd, arg & 0xFFFFFFFF)
+        return 0
     if cmd == F.F_GETLEASE:
         return F.F_UNLCK  # nobody can have one
     raise Errno(E.EINVAL)
@@ -204,7 +207,7 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
 OWNER_COMMANDS: Final = frozenset((F.F_SETOWN, F.F_GETOWN, F.F_SETOWN_EX, F.F_GETOWN_EX, F.F_SETSIG, F.F_GETSIG))
 
 
-def set_flags(t: Task, file: File, flags: int) -> int:
+def set_flags(t: Task, fd: int, file: File, flags: int) -> int:
     """F_SETFL"""
     if flags & F.O_NOATIME and not file.flags & F.O_NOATIME:
         inode = file.inode
@@ -212,6 +215,8 @@ def set_flags(t: Task, file: File, flags: int) -> int:
             raise Errno(E.EPERM)
     if flags & F.O_DIRECT and not file.flags & F.O_DIRECT and file.inode is not None and file.inode.mode & S.S_IFMT == S.S_IFREG:
         raise Errno(E.EINVAL)  # no file system here does direct I/O
+    if (flags ^ file.flags) & F.O_ASYNC:
+        sigio.set_async(file, fd, bool(flags & F.O_ASYNC))
     file.set_flags((file.flags & ~SETTABLE) | (flags & SETTABLE))
     return 0
 
@@ -248,8 +253,7 @@ def owner(t: Task, file: File, cmd: int, arg: int) -> int:
         known = value in kernel.pgroups if kind == F.F_OWNER_PGRP else value in kernel.tasks
         if not known:
             raise Errno(E.ESRCH)
-    file.owner = value
-    file.owner_type = kind
+    sigio.set_owner(t, file, kind, value)
     return 0
 
 

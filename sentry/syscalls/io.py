@@ -14,7 +14,7 @@ from sentry.abi import stat as S
 from sentry.abi import uio as U
 from sentry.errors import Errno
 from sentry.kernel import signals
-from sentry.vfs import attrs, opening, transfer, walk
+from sentry.vfs import attrs, opening, sigio, transfer, walk
 from sentry.vfs.file import File
 from sentry.vfs.transfer import Segment
 
@@ -285,6 +285,8 @@ def ioctl(t: Task, fd: int, cmd: int, arg: int) -> int:
     if cmd == IOC.FIONBIO or cmd == IOC.FIOASYNC:
         bit = F.O_NONBLOCK if cmd == IOC.FIONBIO else F.O_ASYNC
         on = t.mm.read_i32(arg) != 0
+        if cmd == IOC.FIOASYNC:
+            sigio.set_async(file, fd, on)
         file.set_flags(file.flags | bit if on else file.flags & ~bit)
         return 0
     inode = file.inode

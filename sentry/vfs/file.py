@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentry.vfs.epoll import EpollItem
     from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
+    from sentry.vfs.sigio import AsyncWaiter, DirectoryNotifier, Owner
 
 WOULD_BLOCK: Final = -E.EAGAIN
 DT_DIR: Final = S.S_IFDIR >> 12
@@ -51,6 +52,9 @@ class File:
         self.owner: int = 0  # F_SETOWN
         self.owner_type: int = 0
         self.sig: int = 0  # F_SETSIG
+        self.signal_owner: Owner | None = None
+        self.async_waiter: AsyncWaiter | None = None  # while O_ASYNC
+        self.notifier: DirectoryNotifier | None = None  # F_NOTIFY
         if inode is not None:
             inode.opens += 1
 
@@ -176,6 +180,11 @@ class File:
             self.epitems = None
             for item in epitems:
                 item.file_gone()
+        if self.async_waiter is not None:
+            self.waitq.remove(self.async_waiter)
+            self.async_waiter = None
+        if self.notifier is not None:
+            self.notifier.end()
         inode = self.inode
         if inode is not None:
             if inode.locks is not None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_RW: Final = 0x7FFFF000  # what one call moves at most (read(2), NOTES)
 MAX_POS: Final = 0x7FFFFFFFFFFFFFFF
 CHUNK: Final = 1 << 20  # bytes handed to a File at a time
+MAX_RECORD: Final = 1 << 24  # bytes of one write to a file that keeps records
 READABLE: Final = P.POLLIN | P.POLLRDNORM | P.POLLHUP | P.POLLERR | P.POLLRDHUP | P.POLLPRI
 WRITABLE: Final = P.POLLOUT | P.POLLWRNORM | P.POLLHUP | P.POLLERR
 
@@ -353,6 +354,8 @@ def write_stream(t: Task, file: File, iov: list[Segment], flags: int) -> int:
     all), so that what is atomic stays so."""
     wait = not (file.flags & F.O_NONBLOCK or flags & NOWAIT)
     size = sum_of(iov)
+    if file.records and size > MAX_RECORD:
+        raise Errno(E.EMSGSIZE)
     piece = size if file.records else CHUNK
     total = 0
     while True:
