@@ -95,6 +95,7 @@ struct cn_platform_ops {
     void (*fini)(struct cn_platform *);
     /* Makes a host file mappable in every address space. Returns a handle > 0 or -errno. */
     int (*fd_install)(struct cn_platform *, int host_fd);
+    /* Operations queued with the handle before are still carried out. */
     void (*fd_remove)(struct cn_platform *, int handle);
 
     int (*as_new)(struct cn_platform *, struct cn_as **out);

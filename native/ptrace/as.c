@@ -28,6 +28,7 @@ void ptrace_as_free(struct cn_as *as)
         cn_mother_bury(as->p->mother, as->spare);
     if (as->has_slot)
         cn_mother_slot_free(as->p->mother, as->slot);
+    fd_calls_done(as->p, as->queue, as->nqueue);
     pthread_mutex_destroy(&as->lock);
     free(as->queue);
     free(as);
@@ -114,6 +115,11 @@ int ptrace_as_queue(struct cn_as *as, const struct cn_hostop *op)
             as->queue = grown;
             as->cap = cap;
         }
+        if (call.nr == SYS_mmap && call.arg[4] != STUB_FD_MEM) {
+            rc = fd_queued(as->p, call.arg[4]);
+            if (rc < 0)
+                goto out;
+        }
         as->queue[as->nqueue] = call;
         atomic_fetch_add(&as->nqueue, 1);
     }
@@ -148,6 +154,7 @@ static int flush_locked(struct cn_as *as, pid_t traced)
      * them. */
     if (rc < 0)
         as->broken = rc;
+    fd_calls_done(as->p, as->queue, as->nqueue);
     as->nqueue = 0;
     atomic_fetch_add(&as->flushes, 1);
     if (atomic_load(&as->sync_waiters))

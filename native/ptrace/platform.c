@@ -26,6 +26,7 @@ static int ptrace_init(struct cn_platform **out, int memfd)
         free(p);
         return rc;
     }
+    pthread_mutex_init(&p->fd_lock, NULL);
     *out = p;
     return 0;
 }
@@ -33,17 +34,14 @@ static int ptrace_init(struct cn_platform **out, int memfd)
 static void ptrace_fini(struct cn_platform *p)
 {
     cn_mother_stop(p->mother);
+    pthread_mutex_destroy(&p->fd_lock);
+    free(p->fd_uses);
     free(p);
 }
 
 static int ptrace_fd_install(struct cn_platform *p, int host_fd)
 {
     return cn_mother_fd_install(p->mother, host_fd);
-}
-
-static void ptrace_fd_remove(struct cn_platform *p, int handle)
-{
-    cn_mother_fd_remove(p->mother, handle);
 }
 
 static u64 ptrace_vdso_symbol(struct cn_platform *p, const char *name)

@@ -11,6 +11,15 @@
 
 struct cn_platform {
     struct cn_mother *mother;
+    pthread_mutex_t fd_lock;
+    struct fd_use *fd_uses; /* by number in the stub fd table */
+    u32 nfd_uses;
+};
+
+/* A host file in the stub fd table. */
+struct fd_use {
+    u32 queued;  /* mmap calls with it in queues */
+    u32 removed; /* to be closed when there are none */
 };
 
 struct cn_as {
@@ -59,6 +68,11 @@ int trace_detach_parked(pid_t pid);
 int trace_wait(pid_t pid, int *status);
 /* A new parked thread in this stub's address space: its pid. */
 long trace_clone(pid_t pid);
+
+/* fds.c: queued calls keep the host files they name. */
+int fd_queued(struct cn_platform *p, u64 fd);                           /* 0 or -ENOMEM */
+void fd_calls_done(struct cn_platform *p, const struct stub_op *op, u32 n); /* made or dropped */
+void ptrace_fd_remove(struct cn_platform *p, int handle);
 
 /* as.c */
 
