@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sentry.abi import statfs as SF
 from sentry.fs.generated import GenDir, GenFile, GenSuper
 from sentry.fs.proc.status import cpu_list, cpus
+from sentry.mm import memfile
+from sentry.syscalls.system import memory_total
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -33,6 +35,21 @@ def last_cpu(t: Task) -> bytes:
     return b"%d\n" % (cpus() - 1)
 
 
+def cpu_mask(t: Task) -> bytes:
+    return b"%x\n" % ((1 << cpus()) - 1)
+
+
+def local_distance(t: Task) -> bytes:
+    return b"10\n"
+
+
+def node_memory(t: Task) -> bytes:
+    total = memory_total(t.kernel)
+    used = min(total, memfile.used())
+    fields = ((b"MemTotal", total), (b"MemFree", total - used), (b"MemUsed", used), (b"AnonPages", used))
+    return b"".join(b"Node 0 %-15s %8d kB\n" % (name + b":", size >> 10) for name, size in fields)
+
+
 def no_huge_pages(t: Task) -> bytes:
     """Guest memory is never backed by huge pages knowingly."""
     return b"always madvise [never]\n"
@@ -50,9 +67,6 @@ class Topology:
     def mask(self, t: Task) -> bytes:
         return b"%x\n" % (1 << self.number)
 
-    def package_mask(self, t: Task) -> bytes:
-        return b"%x\n" % ((1 << cpus()) - 1)
-
 
 def add_cpus(cpu: GenDir, sb: GenSuper) -> None:
     """devices/system/cpu."""
@@ -68,7 +82,7 @@ def add_cpus(cpu: GenDir, sb: GenSuper) -> None:
         d.add(b"physical_package_id", GenFile(sb, 0o444, zero))
         d.add(b"thread_siblings", GenFile(sb, 0o444, top.mask))
         d.add(b"thread_siblings_list", GenFile(sb, 0o444, top.ident))
-        d.add(b"core_siblings", GenFile(sb, 0o444, top.package_mask))
+        d.add(b"core_siblings", GenFile(sb, 0o444, cpu_mask))
         d.add(b"core_siblings_list", GenFile(sb, 0o444, cpu_range))
         if i:
             cpu.dir(b"cpu%d" % i).add(b"online", GenFile(sb, 0o444, one))
@@ -85,7 +99,11 @@ def new(kernel: Kernel, dev: int) -> GenDir:
     node = system.dir(b"node")
     for name in (b"online", b"possible", b"has_cpu", b"has_memory", b"has_normal_memory"):
         node.add(name, GenFile(sb, 0o444, zero))
-    node.dir(b"node0").add(b"cpulist", GenFile(sb, 0o444, cpu_range))
+    node0 = node.dir(b"node0")
+    node0.add(b"cpulist", GenFile(sb, 0o444, cpu_range))
+    node0.add(b"cpumap", GenFile(sb, 0o444, cpu_mask))
+    node0.add(b"distance", GenFile(sb, 0o444, local_distance))
+    node0.add(b"meminfo", GenFile(sb, 0o444, node_memory))
     huge = root.dir(b"kernel").dir(b"mm").dir(b"transparent_hugepage")
     huge.add(b"enabled", GenFile(sb, 0o444, no_huge_pages))
     root.dir(b"class").dir(b"net")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sentry.fs.generated import GenDir, GenFile, GenLink, GenSuper, TaskLink
-from sentry.fs.proc.status import TICK, cpus
+from sentry.fs.proc.status import PAGE_SHIFT, TICK, cpus
 from sentry.kernel import clock
 from sentry.kernel import task as states
 from sentry.mm import memfile
@@ -123,6 +123,18 @@ def stat(t: Task) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
+def vmstat(t: Task) -> bytes:
+    """Only what is kept: free and used pages, faults that the sentry saw. Paging and swapping do not happen."""
+    total = machine.memory_total(t.kernel) >> PAGE_SHIFT
+    used = memfile.used() >> PAGE_SHIFT
+    faults = sum(tg.minflt for tg in t.kernel.groups.values()) + sum(o.minflt for o in t.kernel.tasks.values())
+    fields = (
+        (b"nr_free_pages", max(0, total - used)), (b"nr_anon_pages", used), (b"pgpgin", 0), (b"pgpgout", 0),
+        (b"pswpin", 0), (b"pswpout", 0), (b"pgfault", faults), (b"pgmajfault", 0), (b"oom_kill", 0),
+    )  # fmt: skip
+    return b"".join(b"%s %d\n" % field for field in fields)
+
+
 def version(t: Task) -> bytes:
     return b"%s version %s (cordon) %s\n" % (machine.SYSNAME, machine.RELEASE, machine.VERSION)
 
@@ -172,6 +184,7 @@ FILES: Final = (
     (b"swaps", swaps),
     (b"uptime", uptime),
     (b"version", version),
+    (b"vmstat", vmstat),
 )
 
 

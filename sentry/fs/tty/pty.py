@@ -64,7 +64,7 @@ class Pty(TTY):
         self.master_open: bool = True
         self.master_waitq: WaitQueue = WaitQueue()
         self.locked: bool = True  # until TIOCSPTLCK
-        self.slaves: int = 0  # open slave descriptions that are not hung up
+        self.slaves: int = 0  # open slave descriptions, dead ones too
         self.was_opened: bool = False
         self.packet: bool = False
         self.status: int = 0  # packet mode: PKT_* not told yet
@@ -171,7 +171,6 @@ class Pty(TTY):
     def hang_up(self, tell_leader: bool) -> None:
         super().hang_up(tell_leader)
         self.ldisc.flush_input()
-        self.slaves = 0
         self.waitq.notify(READABLE | WRITABLE | P.POLLHUP | P.POLLERR)
         self.master_waitq.notify(READABLE | P.POLLHUP)
 
@@ -416,8 +415,7 @@ class PtySlave(File):
 
     def release(self) -> None:
         self.stop_timer()
-        if not self.hung:
-            self.pty.close_slave()
+        self.pty.close_slave()
 
 
 class PtyMaster(File):
