@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import capability as C
@@ -13,6 +12,7 @@ from sentry.errors import Errno
 from sentry.fs.proc.base import may_inspect
 from sentry.kernel import task as states
 from sentry.kernel.limits import INFINITY
+from sentry.syscalls.sched import CPUS
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -44,7 +44,7 @@ STATE_NAMES: Final = {
 
 def cpus() -> int:
     """Processors of the machine."""
-    return os.cpu_count() or 1
+    return CPUS
 
 
 def has_memory(t: Task) -> bool:
