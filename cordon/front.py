@@ -211,7 +211,7 @@ class Front:
         elif "memory" in exceeded and o.status:
             o.verdict = "memory"
         if "memory" in exceeded:
-            o.remarks.append(f"{name}: reached its memory limit of {self.options.memory} bytes")
+            o.remarks.append(f"{name}: memory limit exceeded ({self.options.memory} bytes)")
         if "pids" in exceeded:
             o.remarks.append(f"{name}: reached its limit of {self.options.pids} processes and threads")
         return o

@@ -37,8 +37,7 @@ static u64 page_before(struct cn_mm *mm, u64 addr)
     return p ? pma_page(p, addr) : 0;
 }
 
-/* Fresh private pages for [start, end), filled from src (sentry memory; NULL: zeros). */
-static int copy_window(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *src)
+int private_copy(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *src)
 {
     u64 near = page_before(mm, start), n = pages(end - start);
     i64 page = src ? memfile_alloc_dirty(n, near) : memfile_alloc(n, near, pages(start));
@@ -56,6 +55,8 @@ static int copy_window(struct cn_mm *mm, struct vma *v, u64 start, u64 end, cons
         rc = pma_add(mm, start, end, (u64)page, 0);
     if (rc) {
         memfile_unref((u64)page, n);
+        if (rc == -ENOSPC && memfile_relieve())
+            return 0; /* others gave memory back: the access faults again */
         return rc == -ENOSPC ? -ENOMEM : rc == -EFAULT ? -ENXIO : (int)rc;
     }
     host_map_pages(mm, start, end, (u64)page, host_prot(v->prot, 0));
@@ -97,8 +98,8 @@ static int break_cow(struct cn_mm *mm, struct vma *v, struct pma *p, u64 addr)
     while (to < end && memfile_refs(pma_page(p, to)) > 1)
         to += CN_PAGE_SIZE;
     first = pma_page(p, from);
-    return copy_window(mm, v, from, to,
-                       memfile_has_data(first, pages(to - from)) ? memfile_ptr(first) : NULL);
+    return private_copy(mm, v, from, to,
+                        memfile_has_data(first, pages(to - from)) ? memfile_ptr(first) : NULL);
 }
 
 /* The first write to a private page of a host file. */
@@ -113,7 +114,7 @@ static int copy_host(struct cn_mm *mm, struct vma *v, u64 addr)
     window_gap(mm, v, addr, COW_WINDOW, &start, &end);
     start = max64(start, page_down(addr) - (off & (MOBJ_WINDOW - 1)));
     end = min64(end, page_down(addr) + min64(n, page_up((u64)size) - off));
-    return copy_window(mm, v, start, end, src - (page_down(addr) - start));
+    return private_copy(mm, v, start, end, src - (page_down(addr) - start));
 }
 
 /* The first write to a private page of a memory object. */
@@ -128,7 +129,7 @@ static int copy_mem(struct cn_mm *mm, struct vma *v, u64 addr)
     page = mobj_page(v->obj, pages(off), &n);
     window_gap(mm, v, addr, COW_WINDOW, &start, &end);
     end = min64(end, at + min64(n << CN_PAGE_SHIFT, size - off));
-    return copy_window(mm, v, at, end, page ? memfile_ptr(page) : NULL);
+    return private_copy(mm, v, at, end, page ? memfile_ptr(page) : NULL);
 }
 
 /* A page of a memory object itself: makes it exist and maps it with what lies around it. */
@@ -311,4 +312,20 @@ int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access)
         rc = mm->broken;
     pthread_mutex_unlock(&mm->lock);
     return rc;
+}
+
+int cn_mm_no_page(struct cn_mm *mm, uint64_t addr)
+{
+    struct vma *v;
+    int memory;
+
+    pthread_mutex_lock(&mm->lock);
+    v = vma_at(mm, addr);
+    memory = v && !maps_host(v);
+    if (v && maps_host(v) && !is_shared(v))
+        memory = pma_at(mm, addr) != NULL;
+    pthread_mutex_unlock(&mm->lock);
+    if (!memory)
+        return 0;
+    return memfile_relieve() ? 1 : -ENOMEM;
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "memfile.h"
+
 /* An instruction that may fault, and where to go on when it does. */
 struct fixup {
     u64 at, to;
@@ -82,6 +84,9 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 
     for (const struct fixup *f = __start_cn_fixups; f < __stop_cn_fixups; f++) {
         if ((u64)*rip == f->at) {
+            /* Nobody copies with the memory file's lock held, so it may be taken here. */
+            if (sig == SIGBUS && memfile_covers(info->si_addr) && memfile_relieve())
+                return; /* the instruction again */
             *rip = (greg_t)f->to;
             return;
         }

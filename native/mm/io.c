@@ -13,7 +13,6 @@
 
 #define MAX_RW      (0x7ffff000UL) /* Linux's MAX_RW_COUNT */
 #define MAX_VECS    1024           /* UIO_MAXIOV */
-#define BATCH_VECS  64
 #define BATCH_BYTES (1UL << 20)
 
 struct guest_vec {
@@ -25,18 +24,6 @@ struct cursor {
     const struct guest_vec *vec;
     u32 count, at;
     u64 in; /* bytes of vec[at] done */
-};
-
-struct pin {
-    u64 page, n;
-    struct cn_mobj *host;
-};
-
-struct batch {
-    struct iovec iov[BATCH_VECS];
-    struct pin pin[BATCH_VECS];
-    u32 count;
-    u64 bytes;
 };
 
 static void pin_piece(struct batch *b, const struct piece *piece)
@@ -54,8 +41,15 @@ static void pin_piece(struct batch *b, const struct piece *piece)
     b->bytes += piece->n;
 }
 
-static void unpin(struct batch *b)
+static void unpin(struct cn_mm *mm, struct batch *b)
 {
+    if (b->link) {
+        pthread_mutex_lock(&mm->lock);
+        *b->link = b->next;
+        if (b->next)
+            b->next->link = b->link;
+        pthread_mutex_unlock(&mm->lock);
+    }
     while (b->count) {
         struct pin *pin = &b->pin[--b->count];
         if (pin->n)
@@ -75,6 +69,7 @@ static int fill(struct cn_mm *mm, struct cursor *c, struct batch *b, int write)
 
     b->count = 0;
     b->bytes = 0;
+    b->link = NULL;
     pthread_mutex_lock(&mm->lock);
     while (c->at < c->count && b->count < BATCH_VECS && b->bytes < BATCH_BYTES) {
         const struct guest_vec *v = &c->vec[c->at];
@@ -89,6 +84,13 @@ static int fill(struct cn_mm *mm, struct cursor *c, struct batch *b, int write)
             break;
         pin_piece(b, &piece);
         c->in += piece.n;
+    }
+    if (write && b->count) { /* fork must know */
+        b->next = mm->reads;
+        b->link = &mm->reads;
+        if (b->next)
+            b->next->link = &b->next;
+        mm->reads = b;
     }
     limbo_trim(mm);
     pthread_mutex_unlock(&mm->lock);
@@ -105,12 +107,14 @@ struct target {
 static i64 host_io(const struct target *t, struct batch *b, u64 done)
 {
     i64 off = t->off < 0 ? -1 : t->off + (i64)done;
+    int relieved = 0;
     ssize_t n;
 
     do
         n = t->to_guest ? preadv2(t->fd, b->iov, (int)b->count, off, 0)
                         : pwritev2(t->fd, b->iov, (int)b->count, off, 0);
-    while (n < 0 && errno == EINTR && off >= 0);
+    while (n < 0 && ((errno == EINTR && off >= 0) ||
+                     (errno == EFAULT && !relieved++ && cn_memfile_full() && memfile_relieve())));
     return n < 0 ? -errno : n;
 }
 
@@ -145,7 +149,7 @@ static i64 transfer(struct cn_mm *mm, const struct target *t, const struct guest
             break;
         u64 wanted = b.bytes;
         n = t->obj ? object_io(t, &b, done) : host_io(t, &b, done);
-        unpin(&b);
+        unpin(mm, &b);
         if (n < 0)
             break;
         done += (u64)n;

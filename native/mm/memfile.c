@@ -20,6 +20,8 @@
 #define HUGE_PAGES   512UL        /* pages of a 2 MiB page */
 #define DIRTY_EXTENT 256UL        /* a longer free extent is punched at once */
 #define DIRTY_TOTAL  (4096UL * 4) /* pages that free extents may keep unpunched */
+#define RESERVE_PART 32UL         /* of the limit, that files leave to programs */
+#define RESERVE_MAX  (16UL << 20)
 
 u8 *cn_memfile_base;
 int cn_memfile_fd = -1;
@@ -36,6 +38,8 @@ static struct rtree dirty; /* free, contents of former owners: only for those wh
 static _Atomic u64 dirty_pages;
 static u64 dirty_max;
 static u64 limit_bytes;
+static u64 file_bytes; /* what the mapping covers */
+static _Atomic int denied;
 static _Atomic u64 peak;
 
 static struct extent *extent_new(u64 start, u64 end)
@@ -98,7 +102,8 @@ int cn_memfile_start(int fd, u64 limit)
     cn_memfile_base = base;
     memfile_counts = counts;
     cn_memfile_fd = fd;
-    limit_bytes = limit;
+    file_bytes = size;
+    limit_bytes = limit & CN_PAGE_MASK;
     dirty_max = limit && limit >> (CN_PAGE_SHIFT + 4) < DIRTY_TOTAL ? limit >> (CN_PAGE_SHIFT + 4)
                                                                     : DIRTY_TOTAL;
     return 0;
@@ -328,12 +333,43 @@ static void trim(void)
     }
 }
 
+/* Room for so many bytes, if need be after giving back what is only kept. */
+static int room(u64 bytes)
+{
+    if (!limit_bytes || blocks_used() + bytes <= limit_bytes)
+        return 1;
+    trim();
+    return blocks_used() + bytes <= limit_bytes;
+}
+
 int cn_memfile_full(void)
 {
-    if (!limit_bytes || blocks_used() + 16 * CN_PAGE_SIZE <= limit_bytes)
-        return 0;
-    trim();
-    return blocks_used() + 16 * CN_PAGE_SIZE > limit_bytes;
+    return !room(16 * CN_PAGE_SIZE);
+}
+
+int cn_memfile_denied(void)
+{
+    return atomic_load_explicit(&denied, memory_order_relaxed);
+}
+
+int memfile_relieve(void)
+{
+    if (limit_bytes && room(CN_PAGE_SIZE))
+        return 1;
+    atomic_store(&denied, 1);
+    return 0;
+}
+
+int memfile_room(u64 n)
+{
+    u64 reserve = limit_bytes / RESERVE_PART;
+
+    return room((n << CN_PAGE_SHIFT) + (reserve < RESERVE_MAX ? reserve : RESERVE_MAX));
+}
+
+int memfile_covers(const void *p)
+{
+    return cn_memfile_base && (u64)((const u8 *)p - cn_memfile_base) < file_bytes;
 }
 
 i64 memfile_write(u64 page, const void *src, u64 bytes)

@@ -18,8 +18,10 @@ int cn_memfile_start(int fd, uint64_t limit);
 /* Host memory that the file holds now and its greatest value seen, in bytes. */
 uint64_t cn_memfile_used(void);
 uint64_t cn_memfile_peak(void);
-/* 1 when the limit is reached: a SIGBUS on guest memory then means "out of memory". */
+/* 1 when the limit is reached (but for a few pages). */
 int cn_memfile_full(void);
+/* 1 once a page of guest memory could not be had: the sandbox can't go on. */
+int cn_memfile_denied(void);
 /* cdef end */
 
 extern u8 *cn_memfile_base;
@@ -39,6 +41,13 @@ void memfile_punch(u64 page, u64 n);
 /* Overwrites pages from anywhere in the sentry, without faulting the destination in: bytes written
  * before the first failure, or -errno (-ENOSPC: limit; -EFAULT: source). */
 i64 memfile_write(u64 page, const void *src, u64 bytes);
+/* A page of the file could not be had. Gives back what free pages hold: 1 when there is room now
+ * (try again), 0 when there is none, which cn_memfile_denied tells from then on. */
+int memfile_relieve(void);
+/* Is there room for n more pages of files? Files leave some of the memory to programs. */
+int memfile_room(u64 n);
+/* Is it an address in the sentry's mapping of the file? */
+int memfile_covers(const void *p);
 /* 0 when the range surely holds no data (it was never written). */
 int memfile_has_data(u64 page, u64 n);
 

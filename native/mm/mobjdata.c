@@ -208,7 +208,7 @@ i64 cn_mobj_pread(struct cn_mobj *o, void *buf, u64 n, u64 off)
 static i64 write_hole(struct cn_mobj *o, u64 index, const u8 *buf, u64 npages)
 {
     u64 page;
-    int rc = fill_hole(o, index, npages, &page);
+    int rc = memfile_room(npages) ? fill_hole(o, index, npages, &page) : -ENOSPC;
 
     return rc < 0 ? rc : memfile_write(page, buf, npages << CN_PAGE_SHIFT);
 }
@@ -238,7 +238,7 @@ i64 cn_mobj_pwrite(struct cn_mobj *o, const void *buf, u64 n, u64 off)
         }
         if (!page) {
             len = 1;
-            rc = fill_hole(o, index, 1, &page);
+            rc = memfile_room(1) ? fill_hole(o, index, 1, &page) : -ENOSPC;
             if (rc < 0)
                 break;
         }

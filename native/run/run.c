@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../mm/memfile.h"
 #include "../mm/mm.h"
 #include "fast.h"
 #include "klock.h"
@@ -170,6 +171,8 @@ static int run(struct cn_task *t)
             t->stop.reason = CN_STOP_INTERRUPTED;
             return CN_STOP_INTERRUPTED;
         }
+        if (CN_UNLIKELY(cn_memfile_denied()))
+            return -ENOMEM;
         rc = cn_ops->ctx_switch(p->ctx, &t->regs, &t->stop);
         if (CN_UNLIKELY(rc < 0))
             return rc;
@@ -183,6 +186,11 @@ static int run(struct cn_task *t)
             rc = serve_fault(p, &t->stop);
             if (rc <= 0)
                 return rc < 0 ? rc : CN_STOP_FAULT;
+            break;
+        case CN_STOP_EXCEPTION:
+            rc = t->stop.signo == SIGBUS ? cn_mm_no_page(p->mm, t->stop.addr) : 0;
+            if (rc <= 0)
+                return rc < 0 ? rc : CN_STOP_EXCEPTION;
             break;
         case CN_STOP_INTERRUPTED: /* the flag decides: a kick may come after it was answered */
             break;

@@ -202,6 +202,13 @@ class Kernel:
             if not tg.dead:
                 exiting.kill_group(tg, SIG.SIGKILL)
 
+    def out_of_memory(self) -> None:
+        """The memory limit is reached: all processes are killed, as the out-of-memory killer does to a whole cgroup."""
+        self.exceeded.add("memory")
+        if not self.ending:
+            self.exit_status = SIG.SIGKILL
+            self.kill_all()
+
     def fail(self, why: str) -> None:
         """A bug in the sentry: nothing runs any more, run_until_exit raises."""
         if not self.failure:

@@ -71,17 +71,22 @@ def loop(t: Task) -> None:
         elif reason in (STOP_FAULT, STOP_EXCEPTION):
             fault(t)
             deliver.work(t)
-        else:  # the stub died, or the host has no memory for its mappings
-            exiting.kill_group(t.tg, SIG.SIGKILL)
+        else:
+            stuck(t)
+
+
+def stuck(t: Task) -> None:
+    """The guest can't go on: --memory is used up, so the sandbox ends; or the stub died or the host has no memory for its
+    mappings, so the process does."""
+    if memfile.denied():
+        t.kernel.out_of_memory()
+    else:
+        exiting.kill_group(t.tg, SIG.SIGKILL)
 
 
 def fault(t: Task) -> None:
-    """A synchronous exception of guest code becomes a forced signal; a page that there is no memory for ends the process."""
+    """A synchronous exception of guest code becomes a forced signal."""
     stop = t.native.stop
-    if stop.signo == SIG.SIGBUS and memfile.full():
-        t.kernel.exceeded.add("memory")
-        exiting.kill_group(t.tg, SIG.SIGKILL)
-        return
     info = SigInfo(stop.signo, stop.code)
     info.addr = stop.addr
     t.fault_addr = stop.addr

@@ -20,6 +20,11 @@ def peak() -> int:
     return lib.cn_memfile_peak()
 
 
+def denied() -> bool:
+    """Could a page of guest memory not be had, in the guest or in a copy to it? The sandbox is out of memory."""
+    return bool(lib.cn_memfile_denied())
+
+
 def full() -> bool:
     """Has the limit been reached? A SIGBUS on guest memory then means out of memory."""
     return bool(lib.cn_memfile_full())
