@@ -21,6 +21,7 @@
 
 #define SPINS 2000 /* about 20 us: less than the sleeping wake-up it may save */
 #define STARVED_NS 1000000L
+#define PATIENT_NS 1000000000L
 
 static struct {
     _Atomic u32 word;
@@ -64,17 +65,23 @@ static int spin(void)
     return 0;
 }
 
+static struct timespec from_now(i64 ns)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    ns += t.tv_nsec;
+    t.tv_sec += ns / 1000000000;
+    t.tv_nsec = ns % 1000000000;
+    return t;
+}
+
 static void sleep_for_it(void)
 {
-    struct timespec deadline;
+    struct timespec deadline = from_now(STARVED_NS);
+    i64 patience = STARVED_NS;
     u32 one = 1;
 
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_nsec += STARVED_NS;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_nsec -= 1000000000;
-        deadline.tv_sec++;
-    }
     for (;;) {
         if (atomic_exchange(&k.word, 2) == 0)
             return;
@@ -89,10 +96,10 @@ static void sleep_for_it(void)
         if (atomic_exchange(&k.word, 2) == 0)
             break;
         /* An unlock that came before `starving` rose wakes a sleeper on the word, later ones wake
-         * the grant. Looking again every STARVED_NS covers the gap between the two. */
-        clock_gettime(CLOCK_MONOTONIC, &deadline);
-        deadline.tv_sec += (deadline.tv_nsec + STARVED_NS) / 1000000000;
-        deadline.tv_nsec = (deadline.tv_nsec + STARVED_NS) % 1000000000;
+         * the grant. Looking again after STARVED_NS covers the gap between the two; it can't come
+         * back, so that a crowd of the starving need not keep the cores busy with looking. */
+        deadline = from_now(patience);
+        patience = patience < PATIENT_NS / 2 ? patience * 2 : PATIENT_NS;
         cn_futex_wait(&k.grant, 0, &deadline);
     }
     atomic_fetch_sub(&k.starving, 1);
