@@ -136,6 +136,37 @@ static int fork_vma(struct cn_mm *parent, struct cn_mm *child, struct vma *v)
     return rc < 0 ? rc : host_sync(child, copy, copy->n.start, copy->n.end, 0);
 }
 
+/*
+ * A read that is under way writes to pages of the parent. They stay the parent's own, writable, and
+ * the child gets a copy now: otherwise a write of the parent's would move it to another page, and
+ * what is read later would be lost.
+ */
+static int unshare_pinned(struct cn_mm *parent, struct cn_mm *child, const struct pin *pin)
+{
+    struct pma *p = pma_from(child, 0), *own;
+    int rc = 0;
+
+    while (p && !rc) {
+        u64 n = pages(p->n.end - p->n.start), end = p->n.end;
+        if (p->page < pin->page + pin->n && pin->page < p->page + n) {
+            u64 first = max64(p->page, pin->page), stop = min64(p->page + n, pin->page + pin->n);
+            u64 from = p->n.start + ((first - p->page) << CN_PAGE_SHIFT);
+            u64 to = from + ((stop - first) << CN_PAGE_SHIFT);
+            struct vma *v = vma_at(parent, from), *copy = vma_at(child, from);
+            to = min64(to, v->n.end); /* the rest, if any, is found in the next round */
+            end = to;
+            rc = private_copy(child, copy, from, to, memfile_ptr(first));
+            own = pma_at(parent, from);
+            if (!rc && own && own->cow) {
+                rc = pma_set_cow(parent, own, from, to, 0);
+                host_protect(parent, from, to, v->prot);
+            }
+        }
+        p = pma_from(child, end);
+    }
+    return rc;
+}
+
 int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out)
 {
     struct cn_mm *child;
@@ -150,6 +181,11 @@ int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out)
     child->brk = parent->brk;
     for (struct vma *v = vma_from(parent, 0); v && !rc; v = vma_next(v))
         rc = fork_vma(parent, child, v);
+    for (struct batch *b = parent->reads; b && !rc; b = b->next)
+        for (u32 i = 0; i < b->count && !rc; i++)
+            if (b->pin[i].page)
+                rc = unshare_pinned(parent, child, &b->pin[i]);
+    limbo_flush(child);
     /* Other threads of the parent must not write to pages that the child sees. */
     cn_ops->as_sync(parent->as);
     limbo_flush(parent);

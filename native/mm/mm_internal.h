@@ -3,6 +3,8 @@
 #ifndef CORDON_MM_INTERNAL_H
 #define CORDON_MM_INTERNAL_H
 
+#include <sys/uio.h>
+
 #include "../platform.h"
 #include "mm.h"
 #include "rtree.h"
@@ -35,6 +37,22 @@ struct limbo {
 #define LIMBO_MAX   32
 #define LIMBO_PAGES 128
 
+/* Guest memory that the host works on while the lock is not held. */
+struct pin {
+    u64 page, n;
+    struct cn_mobj *host;
+};
+
+#define BATCH_VECS 64
+
+struct batch {
+    struct iovec iov[BATCH_VECS];
+    struct pin pin[BATCH_VECS];
+    u32 count;
+    u64 bytes;
+    struct batch *next, **link; /* in mm->reads while guest memory is being written; link NULL: not */
+};
+
 struct cn_mm {
     pthread_mutex_t lock;
     u32 refs;
@@ -47,6 +65,7 @@ struct cn_mm {
     struct cn_mm_limits limits;
     u64 top, brk_start, brk;
     u64 total, locked, data, peak_total, peak_rss; /* bytes */
+    struct batch *reads;
     u32 lock_future;
     u64 guessed[8]; /* pages of objects that were last mapped on a guess (see cn_mm_fault); a ring
                      */
@@ -215,6 +234,8 @@ int mm_may_grow(struct cn_mm *mm, u64 bytes, u32 prot, u32 flags);
 /* fault.c */
 /* Makes the page at addr of v fit for reading or writing by the guest. 0, -ENXIO beyond the end,
  * -ENOMEM. */
+/* Fresh private pages for [start, end), filled from src (sentry memory; NULL: zeros). */
+int private_copy(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *src);
 int fault_in(struct cn_mm *mm, struct vma *v, u64 addr, int write);
 void forget_guesses(struct cn_mm *mm);
 /* Does so for every page of the range: mlock, MAP_POPULATE. */

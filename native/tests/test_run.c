@@ -65,6 +65,18 @@ struct cn_as *cn_mm_as(struct cn_mm *mm)
     return mm->as;
 }
 
+int cn_memfile_denied(void)
+{
+    return 0;
+}
+
+int cn_mm_no_page(struct cn_mm *mm, u64 addr)
+{
+    (void)mm;
+    (void)addr;
+    return 0; /* a host file: the guest's own fault */
+}
+
 int cn_mm_fault(struct cn_mm *mm, u64 addr, u32 access)
 {
     mm->faults++;
