@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,11 +22,12 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { NUMBERS = 601, CALLS = 3000, CHILD_MS = 1500 };
+enum { NUMBERS = 601, CALLS = 3000, CHILD_MS = 1500, PARALLEL = 3 };
 
 static uint64_t state;
 
@@ -66,6 +68,23 @@ static int deadly(long n) {
     }
 }
 
+/* Calls that would end or lose the child: they get processes of their own (frames, and the end by itself). */
+static int ends_the_test(long n) {
+    return n == SYS_exit || n == SYS_exit_group || n == SYS_rt_sigreturn;
+}
+
+static void *thread(void *arg) {
+    (void)arg;
+    for (;;) {
+        long n = rnd() % NUMBERS;
+        if (deadly(n) || ends_the_test(n) || n == SYS_clone || n == SYS_vfork || n == SYS_execve || n == SYS_execveat) continue;
+        ++*calls;
+        long r = syscall(n, pick(), pick(), pick(), pick(), pick(), pick());
+        if ((n == SYS_fork || n == SYS_clone3) && r == 0) _exit(0);
+    }
+    return NULL;
+}
+
 static void fill(void) {
     static const char *paths[] = {"/tmp/a", "/proc/self/mem", "/dev/null", "/", "..", "/proc/self/fd/3", "/dev/ptmx", "", "/etc/passwd"};
     for (int i = 0; i < 4096; i += 8) {
@@ -73,6 +92,41 @@ static void fill(void) {
         memcpy(area + i, &v, 8);
     }
     strcpy(area + 64 * (rnd() % 64), paths[rnd() % 9]);
+}
+
+/* rt_sigreturn with frames of random bytes, on stacks anywhere. */
+static void frames(void) {
+    for (int i = 0; i < 20; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            signal(SIGSEGV, SIG_DFL);
+            fill();
+            uint64_t sp = rnd() % 4 ? (uint64_t)area + rnd() % 2048 : pick();
+            if (rnd() % 2) sp &= ~15ULL;
+            ++*calls;
+            __asm__ volatile("mov %0, %%rsp\n mov $15, %%eax\n syscall\n ud2" ::"r"(sp) : "memory");
+        }
+        if (pid > 0) {
+            usleep(300);
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+        }
+    }
+}
+
+static void tick(int sig) {
+    (void)sig;
+}
+
+/* What blocks is interrupted after some milliseconds, whatever the last calls did to timers and masks. */
+static void arm(void) {
+    struct sigaction sa = {.sa_handler = tick};
+    struct itimerval it = {{0, 5000}, {0, 5000}};
+    sigset_t none;
+    sigemptyset(&none);
+    sigaction(SIGALRM, &sa, NULL);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    setitimer(ITIMER_REAL, &it, NULL);
 }
 
 static void child(uint64_t seed, int root) {
@@ -93,11 +147,14 @@ static void child(uint64_t seed, int root) {
     mprotect(area + 4096, 4096, PROT_READ);
     mprotect(area + 8192, 4096, PROT_NONE);
     if (!root && (setgid(65534) || setuid(65534))) _exit(1);
-    alarm(1);
+    int kind = rnd() % 8;
+    if (kind == 0) frames();
+    pthread_t id;
+    if (kind == 1) pthread_create(&id, NULL, thread, NULL), pthread_create(&id, NULL, thread, NULL);
     for (int i = 0; i < CALLS; i++) {
-        if (i % 16 == 0) fill();
+        if (i % 16 == 0) fill(), arm();
         long n = rnd() % NUMBERS;
-        if (root && deadly(n)) continue;
+        if ((root && deadly(n)) || ends_the_test(n)) continue;
         uint64_t a[6];
         for (int k = 0; k < 6; k++) a[k] = pick();
         if (n == SYS_mmap && (a[3] & MAP_FIXED)) a[0] = 0x100000000 + (a[0] & 0xffffff000);
@@ -115,14 +172,22 @@ static double now(void) {
 }
 
 int main(int argc, char **argv) {
-    calls = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    calls = mmap((void *)0x3000000000, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (argc == 4 && !strcmp(argv[1], "child")) child(strtoull(argv[2], NULL, 0), atoi(argv[3]));
     if (argc != 3) return 2;
     double end = now() + atof(argv[1]);
     uint64_t seed = strtoull(argv[2], NULL, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     long children = 0;
-    while (now() < end) {
+    pid_t running[PARALLEL] = {0};
+    double limit[PARALLEL] = {0};
+    for (int slot = 0; now() < end; slot = (slot + 1) % PARALLEL) {
+        if (running[slot] && waitpid(running[slot], NULL, WNOHANG) == 0) {
+            if (now() > limit[slot]) kill(running[slot], SIGKILL);
+            usleep(300);
+            continue;
+        }
+        running[slot] = 0;
         seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
         int root = seed >> 33 & 1;
         printf("child %#llx %d\n", (unsigned long long)seed, root);
@@ -131,17 +196,18 @@ int main(int argc, char **argv) {
         if (pid == 0) child(seed, root);
         if (pid < 0) {
             usleep(1000);
-        } else {
-            children++;
-            double limit = now() + CHILD_MS / 1e3;
-            while (waitpid(pid, NULL, WNOHANG) == 0) {
-                if (now() > limit) kill(pid, SIGKILL);
-                usleep(500);
-            }
+            continue;
         }
-        while (waitpid(-1, NULL, WNOHANG) > 0) {}
-        if (children % 16 == 0) kill(-1, SIGKILL); /* what the children left behind */
+        running[slot] = pid;
+        limit[slot] = now() + CHILD_MS / 1e3;
+        if (++children % 16 == 0) { /* what the children left behind */
+            kill(-1, SIGKILL);
+            while (waitpid(-1, NULL, 0) > 0) {}
+            memset(running, 0, sizeof running);
+        }
     }
+    kill(-1, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0) {}
     printf("survived %ld children, %llu calls\n", children, (unsigned long long)*calls);
     return 0;
 }

@@ -22,7 +22,7 @@ def assert_no_bug(text: str) -> None:
 @pytest.mark.timeout(SECONDS + 240)
 def test_fuzzed_syscalls(sandbox: Sandbox) -> None:
     seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 48)))
-    compile_c(HERE / "fuzz.c", sandbox.cwd / "fuzz", "-w")
+    compile_c(HERE / "fuzz.c", sandbox.cwd / "fuzz", "-w", "-pthread")
     done = sandbox.run(["./fuzz", str(SECONDS), str(seed)], ["--memory", "1G"], timeout=SECONDS + 200)
     print(f"seed {seed}: {done.out[-300:]}")
     assert_no_bug(done.err)
