@@ -41,9 +41,15 @@ class Build(build_ext):
             from mypyc.build import mypycify
 
             os.chdir(ROOT)
-            build_native.write_changed(build_native.NATIVE / "_core.pyi", build_native.stub_text(build_native.cdefs()[0]))
+            stub = build_native.stub_text(build_native.cdefs()[0])
+            build_native.write_changed(build_native.NATIVE / "_core.pyi", stub)
             self.distribution.ext_modules = mypycify(
-                modules(), opt_level=OPT_LEVEL, debug_level="1", multi_file=True, group_name="cordon", target_dir=str(ROOT / "build" / "mypyc")
+                modules(),
+                opt_level=OPT_LEVEL,
+                debug_level="1",
+                multi_file=True,
+                group_name="cordon",
+                target_dir=str(ROOT / "build" / "mypyc"),
             )
         super().finalize_options()
 

@@ -65,7 +65,7 @@ class Terminal:
             data = os.read(self.fd, 65536)
         except OSError:
             return False
-        text = data.decode("utf-8", "replace")
+        text = data.decode("utf-8", "replace").replace("\x1b[?2004l\r", "").replace("\x1b[?2004h", "")
         self.seen += text
         self.all += text
         return bool(data)
