@@ -47,7 +47,13 @@ class Strings:
 
 
 def build(
-    stack: Stack, filename: bytes, argv: list[bytes], envp: list[bytes], auxv: list[tuple[int, int]], random: bytes, shift: int
+    stack: Stack,
+    filename: bytes,
+    argv: list[bytes],
+    envp: list[bytes],
+    auxv: list[tuple[int, int]],
+    random: bytes,
+    shift: int,
 ) -> Strings:
     """Lays out strings, auxiliary vector and pointers, as Linux does; the stack pointer is `stack.sp` then.
 
@@ -66,7 +72,13 @@ def build(
     stack.align((stack.sp - shift) & ~15)
     platform = stack.push(PLATFORM)
     at_random = stack.push(random)
-    entries = [*auxv, (ELF.AT_RANDOM, at_random), (ELF.AT_EXECFN, execfn), (ELF.AT_PLATFORM, platform), (ELF.AT_NULL, 0)]
+    entries = [
+        *auxv,
+        (ELF.AT_RANDOM, at_random),
+        (ELF.AT_EXECFN, execfn),
+        (ELF.AT_PLATFORM, platform),
+        (ELF.AT_NULL, 0),
+    ]
     words: list[int] = [len(args), *args, 0, *env, 0]
     for kind, value in entries:
         words.append(kind)

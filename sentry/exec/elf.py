@@ -55,7 +55,11 @@ def table(head: bytes) -> tuple[int, int]:
     if len(head) < EHDR.size or head[:4] != MAGIC:
         raise Errno(E.ENOEXEC)
     ident, kind, machine, _, _, phoff, _, _, _, phentsize, phnum, _, _, _ = EHDR.unpack_from(head, 0)
-    if kind not in (ELF.ET_EXEC, ELF.ET_DYN) or machine != ELF.EM_X86_64 or ident[ELF.EI_CLASS] != ELF.ELFCLASS64:
+    if (
+        kind not in (ELF.ET_EXEC, ELF.ET_DYN)
+        or machine != ELF.EM_X86_64
+        or ident[ELF.EI_CLASS] != ELF.ELFCLASS64
+    ):
         raise Errno(E.ENOEXEC)
     size = phnum * PHDR.size
     if phentsize != PHDR.size or size == 0 or size > MAX_PHDRS_SIZE or phoff >= 1 << 62:

@@ -95,7 +95,9 @@ def load(
     try:
         limits = t.tg.limits
         mm.set_limits(limits)
-        layout = Layout(kernel.random, not t.tg.personality & PR.ADDR_NO_RANDOMIZE, limits.soft(R.RLIMIT_STACK))
+        layout = Layout(
+            kernel.random, not t.tg.personality & PR.ADDR_NO_RANDOMIZE, limits.soft(R.RLIMIT_STACK)
+        )
         mm.set_base(layout.mmap_top, 0)
         image = program.image
         low, high = image.span()
@@ -245,5 +247,3 @@ def code_and_data(image: Image, bias: int) -> tuple[int, int, int, int]:
 
 def start_of(s: Segment) -> int:
     return s.vaddr
-
-

@@ -22,9 +22,16 @@ HOST_CLOCKS: Final = (
     T.CLOCK_REALTIME_COARSE,
     T.CLOCK_MONOTONIC_COARSE,
     T.CLOCK_BOOTTIME,
+    T.CLOCK_TAI,
+)
+# Of these, the ones that timers and sleeps can be set on; the alarm clocks are missing as on machines without an RTC.
+TIMER_CLOCKS: Final = (T.CLOCK_REALTIME, T.CLOCK_MONOTONIC, T.CLOCK_BOOTTIME, T.CLOCK_TAI)
+NO_TIMER_CLOCKS: Final = (
+    T.CLOCK_MONOTONIC_RAW,
+    T.CLOCK_REALTIME_COARSE,
+    T.CLOCK_MONOTONIC_COARSE,
     T.CLOCK_REALTIME_ALARM,
     T.CLOCK_BOOTTIME_ALARM,
-    T.CLOCK_TAI,
 )
 
 # Clocks that a host without an RTC does not have tell the same time as these.

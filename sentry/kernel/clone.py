@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
 
 NAMESPACES: Final = (
-    S.CLONE_NEWNS | S.CLONE_NEWUTS | S.CLONE_NEWIPC | S.CLONE_NEWUSER | S.CLONE_NEWPID | S.CLONE_NEWNET | S.CLONE_NEWCGROUP
+    S.CLONE_NEWNS
+    | S.CLONE_NEWUTS
+    | S.CLONE_NEWIPC
+    | S.CLONE_NEWUSER
+    | S.CLONE_NEWPID
+    | S.CLONE_NEWNET
+    | S.CLONE_NEWCGROUP
 )
 UNSUPPORTED: Final = NAMESPACES & ~(S.CLONE_NEWUTS | S.CLONE_NEWNS)
 
@@ -175,7 +181,7 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
     if not f & S.CLONE_THREAD:
         child.exit_signal = t.tg.main.exit_signal if f & S.CLONE_PARENT else a.exit_signal
     child.seccomp = t.seccomp
-    child.timer_slack = t.timer_slack
+    child.timer_slack = child.default_timer_slack = t.timer_slack
     child.policy = t.policy
     child.rt_priority = t.rt_priority
     child.nice = t.nice

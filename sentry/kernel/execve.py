@@ -237,7 +237,9 @@ def end_other_threads(t: Task) -> None:
             while len(tg.tasks) > 1 and not t.must_exit:
                 t.block()
                 if t.work and not t.must_exit:
-                    lib.cn_task_clear_interrupt(t.native)  # looked at when the new program starts: t.work stays
+                    lib.cn_task_clear_interrupt(
+                        t.native
+                    )  # looked at when the new program starts: t.work stays
         finally:
             tg.child_queue.remove(waiter)
             tg.exec_task = None

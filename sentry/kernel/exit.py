@@ -8,7 +8,7 @@ from native._core import ffi, lib
 from sentry.abi import poll as P
 from sentry.abi import signal as SIG
 from sentry.errors import Errno
-from sentry.kernel import signals, stop
+from sentry.kernel import futex, rusage, signals, stop
 from sentry.kernel.signals import SIG_IGN
 from sentry.kernel.task import DEAD, EXITING, ZOMBIE
 
@@ -89,8 +89,9 @@ def retire_native(t: Task) -> None:
 
 def release_mm(t: Task) -> None:
     """Ends the use of the memory, at exit and at exec: robust futexes, the tid word, the parent of a vfork."""
-    from sentry.kernel import futex
-
+    tg = t.tg
+    if len(tg.tasks) == 1:
+        tg.maxrss = max(tg.maxrss, rusage.memory_kib(t.mm))
     if t.robust_list:
         futex.exit_robust_list(t)
         t.robust_list = 0

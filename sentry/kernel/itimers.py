@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
 from sentry.abi import resource as R
@@ -11,11 +11,13 @@ from sentry.abi import time as T
 from sentry.errors import Errno
 from sentry.kernel import clock, signals
 from sentry.kernel.countdown import Countdown
-from sentry.kernel.signals import SigInfo
+from sentry.kernel.signals import Pending, SigInfo
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.kernel.threadgroup import ThreadGroup
+
+INT_MAX: Final = 0x7FFFFFFF  # of overruns (DELAYTIMER_MAX)
 
 
 class ITimer:
@@ -50,8 +52,8 @@ class PosixTimer:
         self.target: Task | None = target  # SIGEV_THREAD_ID
         self.which: int = which
         self.creator: Task = t
-        self.overrun: int = 0
-        self.pending: SigInfo | None = None
+        self.pending: SigInfo | None = None  # the signal sent last
+        self.last_overrun: int = 0  # of the signal taken before that
         self.countdown: Countdown = Countdown(t.kernel, self.now, which not in clock.HOST_CLOCKS, self.fire)
 
     def now(self) -> int:
@@ -59,18 +61,35 @@ class PosixTimer:
 
     def is_queued(self, info: SigInfo) -> bool:
         """Is the signal sent last still waiting to be taken?"""
-        queue = self.target.pending if self.target is not None else self.tg.pending
-        return any(i is info for i in queue.queue)
+        return any(i is info for i in self.queue().queue)
+
+    def queue(self) -> Pending:
+        return self.target.pending if self.target is not None else self.tg.pending
+
+    def overrun_taken(self) -> int:
+        """timer_getoverrun(2): of the signal taken last."""
+        info = self.pending
+        return self.last_overrun if info is None or self.is_queued(info) else info.uid
+
+    def withdraw(self) -> None:
+        """The timer is set anew or deleted: a signal of it that was not taken is void (since Linux 6.13)."""
+        info = self.pending
+        if info is not None and self.is_queued(info):
+            signals.withdraw(self.tg.main, self.queue(), info)
+        self.pending = None
+        self.last_overrun = 0
 
     def fire(self, count: int) -> None:
         if self.tg.dead or self.notify == SIG.SIGEV_NONE:
             return
-        if self.pending is not None and self.is_queued(self.pending):
-            self.pending.uid = self.overrun = min(self.overrun + count, 0x7FFFFFFF)
-            return
-        self.overrun = min(count - 1, 0x7FFFFFFF)
+        old = self.pending
+        if old is not None:
+            if self.is_queued(old):
+                old.uid = min(old.uid + count, INT_MAX)
+                return
+            self.last_overrun = old.uid
         info = SigInfo(self.signo, SIG.SI_TIMER)
-        info.pid, info.uid, info.value = self.ident, self.overrun, self.value
+        info.pid, info.uid, info.value = self.ident, min(count - 1, INT_MAX), self.value
         self.pending = info
         if self.target is not None:
             if self.target.alive:

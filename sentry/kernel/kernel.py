@@ -55,7 +55,8 @@ class Kernel:
     """Tasks, process groups and sessions by number, and the services that tasks share.
 
     hostname: initial node name. pids: greatest number of tasks alive at a time, 0 for none. seed: of everything random,
-    -1 for the host's randomness. memory: bytes of guest memory the sandbox may use, 0 for no limit. All methods are called with K held, unless they say otherwise.
+    -1 for the host's randomness. memory: bytes of guest memory the sandbox may use, 0 for no limit. All methods are called
+    with K held, unless they say otherwise.
     """
 
     def __init__(self, hostname: bytes = b"cordon", pids: int = 0, seed: int = -1, memory: int = 0) -> None:
@@ -130,7 +131,14 @@ class Kernel:
     # Life
 
     def start_init(
-        self, path: bytes, argv: list[bytes], envp: list[bytes], fs: FSContext, fds: FDTable, creds: Creds, limits: Limits
+        self,
+        path: bytes,
+        argv: list[bytes],
+        envp: list[bytes],
+        fs: FSContext,
+        fds: FDTable,
+        creds: Creds,
+        limits: Limits,
     ) -> Task:
         """Makes the first process and loads the program; Errno when the program cannot be executed. It starts to run
         with run_until_exit."""

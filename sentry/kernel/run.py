@@ -42,7 +42,9 @@ def broken(t: Task, e: BaseException) -> None:
     what = "exit" if t.syscall_nr < 0 else dispatch.describe(t)
     lines = [f"cordon: bug in the sentry, task {t.tid} ({t.comm.decode('utf-8', 'replace')}), in {what}"]
     frame = e.__traceback__
-    while frame is not None:  # not by traceback: it looks for the source files, and there are no files any more
+    while (
+        frame is not None
+    ):  # not by traceback: it looks for the source files, and there are no files any more
         code = frame.tb_frame.f_code
         lines.append(f"  {code.co_filename}:{frame.tb_lineno} in {code.co_name}")
         frame = frame.tb_next

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
     from sentry.kernel.threadgroup import ThreadGroup
+    from sentry.mm.address_space import AddressSpace
 
 RUSAGE: Final = struct.Struct("<18q")  # struct rusage
 
@@ -85,4 +86,9 @@ def usage_of_group(tg: ThreadGroup) -> Usage:
 
 def resident_kib(t: Task) -> int:
     """An upper bound: the private pages of the address space."""
-    return t.mm.stats().anon >> 10 if t.alive else 0
+    return memory_kib(t.mm) if t.alive else 0
+
+
+def memory_kib(mm: AddressSpace) -> int:
+    """See resident_kib."""
+    return mm.stats().anon >> 10

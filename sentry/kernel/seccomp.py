@@ -53,7 +53,9 @@ ALLOWED: Final = frozenset(
         0x87,  # txa
         0x05,  # ja
         0x84,  # neg
-        *(0x04 | op | src for op in range(0, 0x80, 0x10) for src in (0, SRC_X)),  # add sub mul div or and lsh rsh
+        *(
+            0x04 | op | src for op in range(0, 0x80, 0x10) for src in (0, SRC_X)
+        ),  # add sub mul div or and lsh rsh
         0xA4,  # xor
         0xAC,
         *(0x05 | op | src for op in (0x10, 0x20, 0x30, 0x40) for src in (0, SRC_X)),  # jeq jgt jge jset
@@ -75,9 +77,7 @@ class Filter:
 
 def check(program: bytes) -> list[tuple[int, int, int, int]]:
     """A guest's program, verified: known instructions, loads inside seccomp_data, jumps forward and inside, ends in a return. EINVAL."""
-    code: list[tuple[int, int, int, int]] = [
-        (op, jt, jf, k) for op, jt, jf, k in INSN.iter_unpack(program)
-    ]
+    code: list[tuple[int, int, int, int]] = [(op, jt, jf, k) for op, jt, jf, k in INSN.iter_unpack(program)]
     n = len(code)
     if not 1 <= n <= MAX_INSNS or code[-1][0] not in (0x06, 0x16):
         raise Errno(E.EINVAL)
@@ -309,5 +309,3 @@ def mode(t: Task) -> int:
     if t.seccomp is None:
         return 0
     return SC.SECCOMP_MODE_STRICT if t.seccomp.strict else SC.SECCOMP_MODE_FILTER
-
-

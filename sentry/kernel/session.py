@@ -17,7 +17,9 @@ class Session:
         self.leader: ThreadGroup | None = leader  # None once it exited
         self.groups: list[ProcessGroup] = []
         self.tty: TTY | None = None  # controlling terminal; its `session` and `foreground` point back
-        self.old_foreground: ProcessGroup | None = None  # after the terminal was hung up, until the leader exits
+        self.old_foreground: ProcessGroup | None = (
+            None  # after the terminal was hung up, until the leader exits
+        )
 
     def foreground(self) -> ProcessGroup | None:
         """The job that may read from the controlling terminal."""

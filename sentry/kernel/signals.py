@@ -238,6 +238,14 @@ def take(t: Task, pending: Pending, wanted: int) -> SigInfo | None:
     return found
 
 
+def withdraw(t: Task, pending: Pending, info: SigInfo) -> None:
+    """Takes one queued signal back (a timer's that was deleted)."""
+    pending.queue.remove(info)
+    if not any(i.signo == info.signo for i in pending.queue):
+        pending.set &= ~bit(info.signo)
+    uncharge(t, info)
+
+
 def dequeue(t: Task, wanted: int) -> SigInfo | None:
     """Takes the next pending signal out of the set `wanted`, the thread's own first, then the process's (signalfd, sigtimedwait)."""
     info = take(t, t.pending, wanted)
@@ -283,7 +291,7 @@ def queue(t: Task, pending: Pending, info: SigInfo) -> bool:
     if pending.set & bit(sig) & STANDARD:
         return True  # merged with the one that is pending
     if sig != SIG.SIGKILL:
-        if charge(t, info) or bit(sig) & STANDARD and (info.code >= 0 or info.code == SIG.SI_TKILL):
+        if charge(t, info) or (bit(sig) & STANDARD and (info.code >= 0 or info.code == SIG.SI_TKILL)):
             pending.queue.append(info)
         elif sig >= SIG.SIGRTMIN and info.code != SIG.SI_USER:
             return False

@@ -30,6 +30,7 @@ ZOMBIE: Final = 6  # dead leader whose group has not been waited for
 DEAD: Final = 7  # gone from the task table
 
 NO_MASK: Final = -1
+DEFAULT_TIMER_SLACK: Final = 50_000  # ns
 FAR_FUTURE: Final = (1 << 63) - 1
 
 
@@ -71,7 +72,9 @@ class Task:
 
         # Signals (sentry/kernel/signals.py)
         self.sigmask: int = 0  # bit n-1 for signal n
-        self.saved_sigmask: int = NO_MASK  # to restore when a call with a temporary mask ends (sigsuspend, ppoll...)
+        self.saved_sigmask: int = (
+            NO_MASK  # to restore when a call with a temporary mask ends (sigsuspend, ppoll...)
+        )
         self.pending: Pending = Pending()
         self.work: bool = False  # signals, a stop or an exit may wait: look before going on in the guest
         self.must_stop: bool = False  # its process stops: it does so at the border
@@ -105,7 +108,8 @@ class Task:
 
         # prctl(2) and kin
         self.pdeathsig: int = 0
-        self.timer_slack: int = 50_000
+        self.timer_slack: int = DEFAULT_TIMER_SLACK
+        self.default_timer_slack: int = DEFAULT_TIMER_SLACK  # what PR_SET_TIMERSLACK 0 goes back to
         self.seccomp: Filter | None = None  # the newest filter; they form a chain
 
         # Scheduling attributes (sentry/syscalls/sched.py)

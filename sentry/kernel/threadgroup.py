@@ -18,13 +18,25 @@ if TYPE_CHECKING:
 class ThreadGroup:
     """One process. Other parts of the kernel that keep something per process declare it here."""
 
-    def __init__(self, kernel: Kernel, pid: int, parent: ThreadGroup | None, pgrp: ProcessGroup, limits: Limits, actions: Actions) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        pid: int,
+        parent: ThreadGroup | None,
+        pgrp: ProcessGroup,
+        limits: Limits,
+        actions: Actions,
+    ) -> None:
         self.kernel: Kernel = kernel
         self.pid: int = pid
         self.leader: Task | None = None  # set before the group can be seen; None only while it is built
-        self.tasks: list[Task] = []  # living threads, oldest first; a dead leader stays `leader` until waited for
+        self.tasks: list[
+            Task
+        ] = []  # living threads, oldest first; a dead leader stays `leader` until waited for
         self.parent: ThreadGroup | None = parent  # None for init
-        self.parent_task: Task | None = None  # the thread of `parent` that counts as having made it (__WNOTHREAD, PDEATHSIG)
+        self.parent_task: Task | None = (
+            None  # the thread of `parent` that counts as having made it (__WNOTHREAD, PDEATHSIG)
+        )
         self.pgrp: ProcessGroup = pgrp
         self.limits: Limits = limits
         self.is_init: bool = False
@@ -45,8 +57,12 @@ class ThreadGroup:
         self.exec_task: Task | None = None  # the thread that execs and waits for the others to go
         self.dead: bool = False  # every thread is gone: a zombie until waited for
         self.reaped: bool = False
-        self.child_queue: WaitQueue = WaitQueue()  # notified when a child changed state (wait4) or a thread ended (exec)
-        self.exit_queue: WaitQueue = WaitQueue()  # notified with POLLIN when this process became a zombie (pidfd)
+        self.child_queue: WaitQueue = (
+            WaitQueue()
+        )  # notified when a child changed state (wait4) or a thread ended (exec)
+        self.exit_queue: WaitQueue = (
+            WaitQueue()
+        )  # notified with POLLIN when this process became a zombie (pidfd)
 
         # Resource use of threads that ended, and of children that were waited for: ns and counts
         self.utime: int = 0

@@ -51,7 +51,9 @@ TABLE: Final[list[Entry | None]] = [None] * 512
 for _row in ROWS:
     TABLE[_row.number] = Entry(_row)
 
-WATCHERS: Final[list[Watcher]] = []  # for all calls of all tasks; whoever adds one turns the native fast paths off (cn_watch_set)
+WATCHERS: Final[
+    list[Watcher]
+] = []  # for all calls of all tasks; whoever adds one turns the native fast paths off (cn_watch_set)
 
 
 def narrow(value: int, width: int) -> int:

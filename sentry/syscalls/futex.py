@@ -112,8 +112,7 @@ def futex_(t: Task, uaddr: int, op: int, val: int, timeout: int, uaddr2: int, va
         key, key2 = t.mm.futex_key(uaddr, shared), t.mm.futex_key(uaddr2, shared)
         if cmd == F.FUTEX_CMP_REQUEUE and t.mm.load32(uaddr) != val3:
             raise Errno(E.EAGAIN)
-        woken, moved = table.requeue(key, key2, signed(val), val2)
-        return woken + moved if cmd == F.FUTEX_CMP_REQUEUE else woken
+        return sum(table.requeue(key, key2, signed(val), val2))  # FUTEX_REQUEUE, too, whatever futex(2) says
     if cmd == F.FUTEX_WAKE_OP:
         return wake_op(t, uaddr, uaddr2, signed(val), val2, val3, shared)
     if cmd in (F.FUTEX_LOCK_PI, F.FUTEX_LOCK_PI2, F.FUTEX_TRYLOCK_PI):

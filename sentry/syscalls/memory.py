@@ -44,7 +44,10 @@ IOVEC: Final = struct.Struct("<QQ")
 def mmap(t: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
     """mmap(2). MAP_HUGETLB is refused: there are no huge pages."""
     flags &= 0xFFFFFFFF
-    if offset % PAGE or length == 0:
+    if offset % PAGE:
+        raise Errno(E.EINVAL)
+    file = None if flags & MM.MAP_ANONYMOUS else t.fds.get(fd)
+    if length == 0:
         raise Errno(E.EINVAL)
     kind = flags & MM.MAP_TYPE
     if kind == MM.MAP_SHARED_VALIDATE:
@@ -53,11 +56,10 @@ def mmap(t: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset
         flags = flags & ~MM.MAP_TYPE | MM.MAP_SHARED
     elif kind not in (MM.MAP_SHARED, MM.MAP_PRIVATE):
         raise Errno(E.EINVAL)
-    if flags & MM.MAP_ANONYMOUS:
+    if file is None:
         if flags & MM.MAP_HUGETLB:
             raise Errno(E.ENOMEM)
         return t.mm.mmap(addr, length, prot & PROT_MASK, flags)
-    file = t.fds.get(fd)
     if flags & MM.MAP_HUGETLB or not file.readable:
         raise Errno(E.EINVAL if file.readable else E.EACCES)
     maxprot = PROT_MASK
@@ -89,7 +91,7 @@ def munmap(t: Task, addr: int, length: int) -> int:
 
 def mprotect(t: Task, addr: int, length: int, prot: int) -> int:
     """mprotect(2)."""
-    if prot & ~PROT_KNOWN or prot & MM.PROT_GROWSDOWN and prot & MM.PROT_GROWSUP:
+    if prot & ~PROT_KNOWN or (prot & MM.PROT_GROWSDOWN and prot & MM.PROT_GROWSUP):
         raise Errno(E.EINVAL)
     if prot & (MM.PROT_GROWSDOWN | MM.PROT_GROWSUP):
         region = t.mm.find(addr)
@@ -211,7 +213,9 @@ def other_memory(t: Task, pid: int) -> AddressSpace:
     return task.mm
 
 
-def copy_between(source: AddressSpace, src: list[tuple[int, int]], target: AddressSpace, dst: list[tuple[int, int]]) -> int:
+def copy_between(
+    source: AddressSpace, src: list[tuple[int, int]], target: AddressSpace, dst: list[tuple[int, int]]
+) -> int:
     """Moves bytes from one list of ranges to another, in order; bytes moved before the first bad address, EFAULT for none."""
     done = 0
     si = di = 0
@@ -240,7 +244,9 @@ def copy_between(source: AddressSpace, src: list[tuple[int, int]], target: Addre
     return done
 
 
-def process_vm_readv(t: Task, pid: int, local: int, liovcnt: int, remote: int, riovcnt: int, flags: int) -> int:
+def process_vm_readv(
+    t: Task, pid: int, local: int, liovcnt: int, remote: int, riovcnt: int, flags: int
+) -> int:
     """process_vm_readv(2)."""
     if flags:
         raise Errno(E.EINVAL)
@@ -249,7 +255,9 @@ def process_vm_readv(t: Task, pid: int, local: int, liovcnt: int, remote: int, r
     return copy_between(other_memory(t, pid), theirs, t.mm, mine)
 
 
-def process_vm_writev(t: Task, pid: int, local: int, liovcnt: int, remote: int, riovcnt: int, flags: int) -> int:
+def process_vm_writev(
+    t: Task, pid: int, local: int, liovcnt: int, remote: int, riovcnt: int, flags: int
+) -> int:
     """process_vm_writev(2)."""
     if flags:
         raise Errno(E.EINVAL)

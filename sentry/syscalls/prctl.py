@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 COMM_SIZE: Final = 16
-DEFAULT_TIMER_SLACK: Final = 50_000
 USER_ADDRESS_END: Final = 0x7FFFFFFFF000
 ANON_NAME_MAX: Final = 80
 SECBITS_MASK: Final = 0xFF
@@ -91,7 +90,12 @@ def get_securebits(t: Task, a: int, b: int, c: int, d: int) -> int:
 def set_securebits(t: Task, a: int, b: int, c: int, d: int) -> int:
     old = t.creds.securebits
     locked = (old & SECBITS_ALL_LOCKS) >> 1
-    if a & ~SECBITS_MASK or locked & (old ^ a) or old & SECBITS_ALL_LOCKS & ~a or not t.creds.has(CAP.CAP_SETPCAP):
+    if (
+        a & ~SECBITS_MASK
+        or locked & (old ^ a)
+        or old & SECBITS_ALL_LOCKS & ~a
+        or not t.creds.has(CAP.CAP_SETPCAP)
+    ):
         raise Errno(E.EPERM)
     new = t.creds.copy()
     new.securebits = a
@@ -171,7 +175,7 @@ def cap_ambient(t: Task, a: int, b: int, c: int, d: int) -> int:
 
 
 def set_timerslack(t: Task, a: int, b: int, c: int, d: int) -> int:
-    t.timer_slack = a if 0 < a < 1 << 63 else DEFAULT_TIMER_SLACK
+    t.timer_slack = a if 0 < a < 1 << 63 else t.default_timer_slack
     return 0
 
 
@@ -290,10 +294,8 @@ def arch_prctl(t: Task, code: int, addr: int) -> int:
 
 
 def personality(t: Task, persona: int) -> int:
-    """personality(2). Kept and inherited; ADDR_NO_RANDOMIZE is obeyed by exec, other domains than PER_LINUX are refused."""
+    """personality(2). Kept and inherited; of what it can change, only ADDR_NO_RANDOMIZE is obeyed, by exec."""
     old = t.tg.personality
     if persona != M32:
-        if persona & PR.PER_MASK != PR.PER_LINUX:
-            raise Errno(E.EINVAL)
         t.tg.personality = persona
     return old

@@ -224,7 +224,9 @@ def waitid(t: Task, idtype: int, ident: int, uinfo: int, options: int, urusage: 
         if report is None:
             t.mm.write(uinfo, bytes(WAITID_INFO.size))
         else:
-            data = WAITID_INFO.pack(SIG.SIGCHLD, 0, report.code, 0, report.pid, report.uid, report.si_status())
+            data = WAITID_INFO.pack(
+                SIG.SIGCHLD, 0, report.code, 0, report.pid, report.uid, report.si_status()
+            )
             t.mm.write(uinfo, data)
     return 0
 

@@ -152,7 +152,11 @@ def may_kill(t: Task, tg: ThreadGroup, sig: int) -> bool:
         return True
     target = tg.main.creds
     own = t.creds
-    if own.euid in (target.suid, target.ruid) or own.ruid in (target.suid, target.ruid) or own.has(CAP.CAP_KILL):
+    if (
+        own.euid in (target.suid, target.ruid)
+        or own.ruid in (target.suid, target.ruid)
+        or own.has(CAP.CAP_KILL)
+    ):
         return True
     return sig == SIG.SIGCONT and t.tg.pgrp.session is tg.pgrp.session
 

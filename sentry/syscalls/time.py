@@ -61,6 +61,35 @@ def settimeofday(t: Task, tv: int, tz: int) -> int:
     raise Errno(E.EPERM)
 
 
+TIMEX: Final = struct.Struct("<I4x4qi4x3q2qqqqi4x5qi44x")  # struct timex
+MODES_READ: Final = (0, T.ADJ_OFFSET_SS_READ)
+PPM: Final = 65536  # unit of the frequency fields
+MAX_ERROR_US: Final = 16_000_000  # what an undisciplined clock says
+USER_TICK_US: Final = 10_000
+
+
+def adjtimex(t: Task, buf: int) -> int:
+    """adjtimex(2): tells of an undisciplined clock, TIME_ERROR; nothing can be set."""
+    modes = t.mm.read_u32(buf)
+    if modes not in MODES_READ:
+        raise Errno(E.EPERM)
+    now = clock.realtime()
+    error = MAX_ERROR_US
+    tolerance = 500 * PPM
+    when = (now // NS, now % NS // 1000)
+    fields = (modes, 0, 0, error, error, T.STA_UNSYNC, 2, 1, tolerance, *when, USER_TICK_US, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    t.mm.write(buf, TIMEX.pack(*fields))
+    return T.TIME_ERROR
+
+
+def clock_adjtime(t: Task, which: int, buf: int) -> int:
+    """clock_adjtime(2), as adjtimex(2) on CLOCK_REALTIME."""
+    if which != T.CLOCK_REALTIME:
+        clock.now(t, which)
+        raise Errno(E.EOPNOTSUPP)
+    return adjtimex(t, buf)
+
+
 def gettimeofday(t: Task, tv: int, tz: int) -> int:
     """gettimeofday(2)."""
     if tv:
@@ -107,8 +136,10 @@ def nanosleep(t: Task, req: int, rem: int) -> int:
 
 def clock_nanosleep(t: Task, which: int, flags: int, req: int, rem: int) -> int:
     """clock_nanosleep(2) on the host's clocks and, coarsely, on CPU-time clocks of this process."""
-    if which == T.CLOCK_THREAD_CPUTIME_ID or which in (T.CLOCK_MONOTONIC_RAW, T.CLOCK_REALTIME_COARSE, T.CLOCK_MONOTONIC_COARSE):
-        raise Errno(E.EOPNOTSUPP if which != T.CLOCK_THREAD_CPUTIME_ID else E.EINVAL)
+    if which in clock.NO_TIMER_CLOCKS:
+        raise Errno(E.EOPNOTSUPP)
+    if which == T.CLOCK_THREAD_CPUTIME_ID:
+        raise Errno(E.EINVAL)
     start = clock.now(t, which)
     value = read_ns(t, req)
     if which not in clock.HOST_CLOCKS:

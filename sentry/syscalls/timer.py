@@ -65,6 +65,8 @@ def alarm(t: Task, seconds: int) -> int:
 
 def timer_create(t: Task, which: int, event: int, out: int) -> int:
     """timer_create(2)."""
+    if which in clock.NO_TIMER_CLOCKS:
+        raise Errno(E.EOPNOTSUPP)
     clock.now(t, which)
     timers = t.tg.timers
     notify, signo, value, tid = SIG.SIGEV_SIGNAL, SIG.SIGALRM, timers.next_id, 0
@@ -98,7 +100,7 @@ def timer_settime(t: Task, ident: int, flags: int, new: int, old: int) -> int:
     period, value = read_ns(t, new), read_ns(t, new + 16)
     timer = t.tg.timers.find(ident)
     before = itimerspec(timer.countdown)
-    timer.overrun = 0
+    timer.withdraw()
     if flags & T.TIMER_ABSTIME:
         timer.countdown.set(value, period)
     else:
@@ -116,13 +118,13 @@ def timer_gettime(t: Task, ident: int, value: int) -> int:
 
 def timer_getoverrun(t: Task, ident: int) -> int:
     """timer_getoverrun(2): of the signal taken last."""
-    timer = t.tg.timers.find(ident)
-    return timer.pending.uid if timer.pending is not None else 0
+    return t.tg.timers.find(ident).overrun_taken()
 
 
 def timer_delete(t: Task, ident: int) -> int:
     """timer_delete(2)."""
     timer = t.tg.timers.find(ident)
     timer.countdown.set(0, 0)
+    timer.withdraw()
     del t.tg.timers.posix[ident]
     return 0

@@ -127,6 +127,8 @@ def after_read(file: File) -> None:
 
 def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
     """read(2) and pread(2): `offset` -1 means at the description's position."""
+    if offset >= 0 and not file.seekable and not file.flags & F.O_PATH:
+        raise Errno(E.ESPIPE)
     if not file.readable:
         raise Errno(E.EBADF)
     count = min(count, MAX_RW)
@@ -327,6 +329,8 @@ def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: 
 
 def write(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
     """write(2) and pwrite(2): `offset` -1 means at the description's position."""
+    if offset >= 0 and not file.seekable and not file.flags & F.O_PATH:
+        raise Errno(E.ESPIPE)
     if not file.writable:
         raise Errno(E.EBADF)
     count = min(count, MAX_RW)
