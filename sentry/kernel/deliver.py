@@ -8,9 +8,9 @@ from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.abi import sysno as NR
 from sentry.errors import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, ERESTARTSYS
+from sentry.kernel import coredump, sigframe, signals, stop
 from sentry.kernel import exit as exiting
-from sentry.kernel import sigframe, signals, stop
-from sentry.kernel.signals import IGNORED, SIG_DFL, SIG_IGN, STOPS, SigInfo, bit
+from sentry.kernel.signals import COREDUMPS, IGNORED, SIG_DFL, SIG_IGN, STOPS, SigInfo, bit
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -66,7 +66,8 @@ def take(t: Task, info: SigInfo) -> None:
         if sig == SIG.SIGSTOP or not tg.pgrp.orphaned():
             stop.begin(t, sig)
         return
-    exiting.kill_group(tg, sig)
+    core = bit(sig) & COREDUMPS and coredump.dump(t, info)
+    exiting.kill_group(tg, sig | exiting.CORE_BIT if core else sig)
     raise TaskExit
 
 
