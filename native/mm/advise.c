@@ -248,6 +248,8 @@ int cn_mm_mlock(struct cn_mm *mm, u64 addr, u64 len, int lock, int privileged)
     if (end > cn_ops->task_size)
         return -ENOMEM;
     pthread_mutex_lock(&mm->lock);
+    if (lock)
+        mm->lock_freely = privileged != 0;
     for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v))
         if (!(v->flags & CN_VMA_LOCKED))
             more += min64(end, v->n.end) - max64(start, v->n.start);
@@ -275,6 +277,8 @@ int cn_mm_mlockall(struct cn_mm *mm, int flags, int privileged)
     if (flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) || flags == MCL_ONFAULT)
         return -EINVAL;
     pthread_mutex_lock(&mm->lock);
+    if (flags)
+        mm->lock_freely = privileged != 0;
     if (flags & MCL_CURRENT)
         rc = lock_refused(mm, mm->total, privileged);
     else if (flags && !privileged && !mm->limits.memlock)

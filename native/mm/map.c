@@ -179,6 +179,8 @@ static i64 mmap_locked(struct cn_mm *mm, u64 addr, u64 len, u32 flags, struct vm
     }
     for (struct vma *v = vma_from(mm, addr); v && v->n.start < addr + len; v = vma_next(v))
         replaced += min64(v->n.end, addr + len) - max64(v->n.start, addr);
+    if (mm->lock_future && !mm->lock_freely && mm->locked + len > mm->limits.memlock)
+        return -EAGAIN;
     rc = len > replaced ? mm_may_grow(mm, len - replaced, like->prot, like->flags) : 0;
     if (!rc && replaced)
         rc = mm_unmap(mm, addr, addr + len, 0);

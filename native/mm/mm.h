@@ -70,8 +70,9 @@ int cn_mm_mincore(struct cn_mm *mm, uint64_t addr, uint64_t len, uint8_t *vec);
  * -ENOMEM. access: CN_ACCESS_*. */
 int cn_mm_fault(struct cn_mm *mm, uint64_t addr, uint32_t access);
 
-/* The host had no page for an access of the guest at addr (SIGBUS). 1: the access may be tried again, there is memory now.
- * 0: the address shows a host file, the fault is the guest's own. -ENOMEM: the limit is reached. */
+/* The host had no page for an access of the guest at addr (SIGBUS). 1: the access may be tried
+ * again, there is memory now. 0: the address shows a host file, the fault is the guest's own.
+ * -ENOMEM: the limit is reached. */
 int cn_mm_no_page(struct cn_mm *mm, uint64_t addr);
 
 /* All or nothing: 0 or -EFAULT. Protections count as they do for the guest; the force variants

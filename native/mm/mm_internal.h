@@ -50,7 +50,8 @@ struct batch {
     struct pin pin[BATCH_VECS];
     u32 count;
     u64 bytes;
-    struct batch *next, **link; /* in mm->reads while guest memory is being written; link NULL: not */
+    struct batch *next,
+        **link; /* in mm->reads while guest memory is being written; link NULL: not */
 };
 
 struct cn_mm {
@@ -67,8 +68,9 @@ struct cn_mm {
     u64 total, locked, data, peak_total, peak_rss; /* bytes */
     struct batch *reads;
     u32 lock_future;
-    u64 guessed[8]; /* pages of objects that were last mapped on a guess (see cn_mm_fault); a ring
-                     */
+    u32 lock_freely; /* CAP_IPC_LOCK, as of the last mlock */
+    u64 guessed[8];  /* pages of objects that were last mapped on a guess (see cn_mm_fault); a ring
+                      */
     u32 nguessed;
     int broken; /* -errno of a host mapping that could not be queued */
 };
