@@ -133,6 +133,8 @@ def lseek(t: Task, fd: int, offset: int, whence: int) -> int:
     file = t.fds.get(fd)
     if file.flags & F.O_PATH:
         raise Errno(E.EBADF)
+    if whence > F.SEEK_MAX:
+        raise Errno(E.EINVAL)
     return file.seek(t, offset, whence)
 
 
