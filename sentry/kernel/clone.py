@@ -109,7 +109,11 @@ def clone(t: Task, a: CloneArgs) -> int:
         child.clear_child_tid = a.child_tid
     if f & S.CLONE_VFORK:
         child.vfork_parent = t
-    kernel.start_task(child)
+    try:
+        kernel.start_task(child)
+    except Errno:
+        withdraw(t, child)
+        raise
     if f & S.CLONE_VFORK:
         await_vfork(t, child)
     return tid
@@ -185,6 +189,9 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
     child.policy = t.policy
     child.rt_priority = t.rt_priority
     child.nice = t.nice
+    child.ioprio = t.ioprio
+    child.mempolicy = t.mempolicy
+    child.mempolicy_nodes = t.mempolicy_nodes
     if t.policy & S.SCHED_RESET_ON_FORK:
         child.policy = S.SCHED_OTHER
         child.rt_priority = 0
@@ -198,7 +205,7 @@ def abandon(child: Task, t: Task) -> None:
     """The child will not be: gives back what it got."""
     child.fds.unref(t)
     child.fs.users -= 1
-    if child.tg.leader is None:
+    if child.tg.leader is None:  # not published
         child.tg.actions.users -= 1
     lib.cn_task_free(child.native)
     child.native = ffi.NULL
@@ -226,6 +233,26 @@ def publish(t: Task, child: Task, a: CloneArgs) -> None:
     owner = tg.parent_task
     if owner is not None:
         owner.children.append(tg)
+
+
+def withdraw(t: Task, child: Task) -> None:
+    """The host has no thread for the child: nobody has seen it run, and it goes as if it had never been."""
+    kernel = t.kernel
+    tg = child.tg
+    kernel.forget_task(child)
+    tg.tasks.remove(child)
+    if child.must_stop:
+        tg.stop_count -= 1
+    child.vfork_parent = None
+    if tg.leader is child:
+        del kernel.groups[tg.pid]
+        tg.leave_pgrp()
+        owner = tg.parent_task
+        if owner is not None:
+            owner.children.remove(tg)
+        tg.actions.users -= 1
+        tg.dead = tg.reaped = True
+    abandon(child, t)
 
 
 def put_tid(t: Task, addr: int, tid: int) -> None:

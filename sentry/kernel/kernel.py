@@ -166,9 +166,12 @@ class Kernel:
         return t
 
     def start_task(self, t: Task) -> None:
-        """Gives the task a host thread: it runs as soon as K is free."""
+        """Gives the task a host thread: it runs as soon as K is free. EAGAIN when the host has none."""
+        try:
+            self.threads.start(t)
+        except RuntimeError:
+            raise Errno(E.EAGAIN) from None
         self.running += 1
-        self.threads.start(t)
 
     def run_until_exit(self) -> int:
         """Runs until the first process ended, then ends all others; its wait status. SandboxError when the kernel failed.
