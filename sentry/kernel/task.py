@@ -114,6 +114,9 @@ class Task:
 
         # Scheduling attributes (sentry/syscalls/sched.py)
         self.nice: int = 0
+        self.ioprio: int = 0  # as ioprio_set(2) has it
+        self.mempolicy: int = 0  # mode, as set_mempolicy(2) has it
+        self.mempolicy_nodes: int = 0
         self.policy: int = SCHED.SCHED_OTHER
         self.rt_priority: int = 0
         self.affinity: int = 0  # CPU set as a bit mask; 0: all

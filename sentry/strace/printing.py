@@ -60,8 +60,8 @@ def pointer(value: int) -> str:
 
 def buffer(t: Task, addr: int, count: int) -> str:
     """The beginning of `count` bytes."""
-    if addr == 0 and count == 0:
-        return "NULL"
+    if count < 0 or (addr == 0 and count == 0):  # a length that the guest got wrong
+        return pointer(addr)
     return quote(t.mm.read_some(addr, min(count, STRING)) if count else b"") + ("..." if count > STRING else "")
 
 

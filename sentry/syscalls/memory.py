@@ -11,6 +11,7 @@ from sentry.abi import mman as MM
 from sentry.abi import mount as M
 from sentry.abi import resource as R
 from sentry.errors import Errno
+from sentry.kernel.pidfd import PidFile
 from sentry.syscalls.process import may_inspect
 
 if TYPE_CHECKING:
@@ -264,3 +265,51 @@ def process_vm_writev(
     mine = read_iovecs(t, local, liovcnt)
     theirs = read_iovecs(t, remote, riovcnt)
     return copy_between(t.mm, mine, other_memory(t, pid), theirs)
+
+
+ADVICE_FOR_OTHERS: Final = (MM.MADV_COLD, MM.MADV_PAGEOUT, MM.MADV_WILLNEED, MM.MADV_COLLAPSE)
+
+
+def process_madvise(t: Task, pidfd: int, iov: int, count: int, advice: int, flags: int) -> int:
+    """process_madvise(2): bytes advised on."""
+    if flags:
+        raise Errno(E.EINVAL)
+    ranges = read_iovecs(t, iov, count)
+    file = t.fds.get(pidfd)
+    if not isinstance(file, PidFile):
+        raise Errno(E.EBADF)
+    if advice not in ADVICE_FOR_OTHERS:
+        raise Errno(E.EINVAL)
+    other = file.tg.main
+    if file.tg.dead or not other.alive:
+        raise Errno(E.ESRCH)
+    may_inspect(t, other)
+    if other.mm is not t.mm and not t.creds.has(CAP.CAP_SYS_NICE):
+        raise Errno(E.EPERM)
+    done = 0
+    for base, length in ranges:
+        try:
+            other.mm.madvise(base, length, advice)
+        except Errno:
+            if done:
+                return done
+            raise
+        done += length
+    return done
+
+
+def pkey_mprotect(t: Task, addr: int, length: int, prot: int, pkey: int) -> int:
+    """pkey_mprotect(2) on a machine without protection keys: only the key -1 exists."""
+    if pkey != -1:
+        raise Errno(E.EINVAL)
+    return mprotect(t, addr, length, prot)
+
+
+def pkey_alloc(t: Task, flags: int, rights: int) -> int:
+    """pkey_alloc(2): no keys."""
+    raise Errno(E.EINVAL if flags or rights & ~3 else E.ENOSPC)
+
+
+def pkey_free(t: Task, pkey: int) -> int:
+    """pkey_free(2): none was given."""
+    raise Errno(E.EINVAL)

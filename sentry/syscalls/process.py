@@ -439,3 +439,47 @@ def set_filter(t: Task, flags: int, uprog: int) -> int:
         raise Errno(E.EINVAL)
     filters.attach(t, t.mm.read(addr, length * 8), flags)
     return 0
+
+
+# Comparing what processes share
+
+# Enumerators of <linux/kcmp.h>.
+KCMP_FILE: Final = 0
+KCMP_VM: Final = 1
+KCMP_FILES: Final = 2
+KCMP_FS: Final = 3
+KCMP_SIGHAND: Final = 4
+KCMP_TYPES: Final = 8
+
+
+def kcmp_object(t: Task, kind: int, fd: int) -> object:
+    if kind == KCMP_FILE:
+        return t.fds.get(to_fd(fd))
+    if kind == KCMP_VM:
+        return t.mm
+    if kind == KCMP_FILES:
+        return t.fds
+    if kind == KCMP_FS:
+        return t.fs
+    if kind == KCMP_SIGHAND:
+        return t.tg.actions
+    raise Errno(E.EOPNOTSUPP)
+
+
+def to_fd(value: int) -> int:
+    return value if value < 1 << 31 else -1
+
+
+def kcmp(t: Task, pid1: int, pid2: int, kind: int, idx1: int, idx2: int) -> int:
+    """kcmp(2): 0 the same, 1 or 2 in an order that means nothing else."""
+    one = t.kernel.tasks.get(pid1)
+    two = t.kernel.tasks.get(pid2)
+    if one is None or two is None or not one.alive or not two.alive:
+        raise Errno(E.ESRCH)
+    may_inspect(t, one)
+    may_inspect(t, two)
+    if not 0 <= kind < KCMP_TYPES:
+        raise Errno(E.EINVAL)
+    a = kcmp_object(one, kind, idx1)
+    b = kcmp_object(two, kind, idx2)
+    return 0 if a is b else 1 if id(a) < id(b) else 2
