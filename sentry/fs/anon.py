@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sentry.abi import fcntl as F
 from sentry.abi import stat as S
@@ -10,8 +10,12 @@ from sentry.abi import statfs as SF
 from sentry.kernel.creds import Creds
 from sentry.vfs import clock
 from sentry.vfs.attr import SET_ATIME, SET_CTIME, SET_GID, SET_MODE, SET_MTIME, SET_UID, Attr, SetAttr
+from sentry.vfs.file import File
 from sentry.vfs.inode import Inode, SuperBlock
 from sentry.vfs.special import anon_dev
+
+if TYPE_CHECKING:
+    from sentry.kernel.task import Task
 
 
 class AnonSuper(SuperBlock):
@@ -68,6 +72,16 @@ class AnonInode(Inode):
 
 class SharedInode(AnonInode):
     """The one inode of all anonymous files of Linux's anon_inodefs (eventfd, timerfd...): mode 0600 without a type."""
+
+
+class AnonFile(File):
+    """An open anonymous file; lseek(2) does nothing there instead of failing."""
+
+    def __init__(self, flags: int) -> None:
+        super().__init__(F.O_RDWR | flags, None, shared_inode())
+
+    def seek(self, t: Task, offset: int, whence: int) -> int:
+        return 0
 
 
 def shared_inode() -> AnonInode:

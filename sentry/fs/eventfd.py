@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
-from sentry.abi import fcntl as F
 from sentry.abi import poll as P
 from sentry.errors import Errno
-from sentry.fs.anon import shared_inode
-from sentry.vfs.file import WOULD_BLOCK, File
+from sentry.fs.anon import AnonFile
+from sentry.vfs.file import WOULD_BLOCK
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -20,9 +19,9 @@ READABLE: Final = P.POLLIN | P.POLLRDNORM
 WRITABLE: Final = P.POLLOUT | P.POLLWRNORM
 
 
-class EventFile(File):
+class EventFile(AnonFile):
     def __init__(self, value: int, semaphore: bool, flags: int) -> None:
-        super().__init__(F.O_RDWR | flags, None, shared_inode())
+        super().__init__(flags)
         self.value: int = value
         self.semaphore: bool = semaphore
         self.records = True

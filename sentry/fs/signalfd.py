@@ -6,14 +6,12 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
-from sentry.abi import fcntl as F
 from sentry.abi import poll as P
 from sentry.abi import signal as SIG
 from sentry.errors import Errno
-from sentry.fs.anon import shared_inode
+from sentry.fs.anon import AnonFile
 from sentry.kernel import signals
 from sentry.kernel.wait import TaskWaiter, Waiter, WaitQueue
-from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.kernel.signals import SigInfo
@@ -82,11 +80,11 @@ class SignalQueue(WaitQueue):
                 return
 
 
-class SignalFile(File):
+class SignalFile(AnonFile):
     """Who reads gets its own signals. Readiness is that of the task that used the file last."""
 
     def __init__(self, t: Task, mask: int, flags: int) -> None:
-        super().__init__(F.O_RDWR | flags, None, shared_inode())
+        super().__init__(flags)
         self.mask: int = mask
         self.user: Task = t
         self.waitq = SignalQueue(self)

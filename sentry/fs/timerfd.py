@@ -6,14 +6,12 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
-from sentry.abi import fcntl as F
 from sentry.abi import poll as P
 from sentry.abi import time as T
 from sentry.errors import Errno
-from sentry.fs.anon import shared_inode
+from sentry.fs.anon import AnonFile
 from sentry.kernel import clock
 from sentry.kernel.countdown import Countdown
-from sentry.vfs.file import File
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
@@ -24,11 +22,11 @@ READABLE: Final = P.POLLIN | P.POLLRDNORM
 SETTABLE: Final = (T.CLOCK_REALTIME, T.CLOCK_REALTIME_ALARM)
 
 
-class TimerFile(File):
+class TimerFile(AnonFile):
     """`which`: one of the clocks a timerfd may have."""
 
     def __init__(self, kernel: Kernel, which: int, flags: int) -> None:
-        super().__init__(F.O_RDWR | flags, None, shared_inode())
+        super().__init__(flags)
         self.which: int = which
         self.ticks: int = 0  # expirations not read yet
         self.set_flags_word: int = 0

@@ -25,7 +25,7 @@ class Registry:
     """The sandbox's abstract names, and all its sockets for /proc/net/unix."""
 
     def __init__(self) -> None:
-        self.abstract: dict[bytes, UnixSocket] = {}  # without the leading NUL
+        self.abstract: dict[tuple[int, bytes], UnixSocket] = {}  # by kind and name without the leading NUL
         self.sockets: dict[int, UnixSocket] = {}  # by inode number
         self.next: int = 0  # where autobind looks
 
@@ -53,9 +53,9 @@ def sockaddr(name: bytes) -> bytes:
 def claim(t: Task, socket: UnixSocket, name: bytes) -> Inode | None:
     """Gives the socket a name; for a path its new inode. EADDRINUSE."""
     if name[0] == 0:
-        if name[1:] in REGISTRY.abstract:
+        if (socket.kind, name[1:]) in REGISTRY.abstract:
             raise Errno(E.EADDRINUSE)
-        REGISTRY.abstract[name[1:]] = socket
+        REGISTRY.abstract[(socket.kind, name[1:])] = socket
         return None
     try:
         place = namei.mknod(t, F.AT_FDCWD, name, S.S_IFSOCK | 0o777, 0)
@@ -66,13 +66,24 @@ def claim(t: Task, socket: UnixSocket, name: bytes) -> Inode | None:
     return inode
 
 
+def taken(t: Task, name: bytes) -> bool:
+    """Is there a file of this name? (bind(2) looks for that before it finds the socket bound already.)"""
+    if name[0] == 0:
+        return False
+    try:
+        walk.resolve(t, F.AT_FDCWD, name, 0)
+    except Errno:
+        return False
+    return True
+
+
 def autobind(socket: UnixSocket) -> bytes:
     """An abstract name of five hexadecimal digits that is free."""
     for _ in range(AUTOBIND):
         name = b"%05x" % REGISTRY.next
         REGISTRY.next = (REGISTRY.next + 1) % AUTOBIND
-        if name not in REGISTRY.abstract:
-            REGISTRY.abstract[name] = socket
+        if (socket.kind, name) not in REGISTRY.abstract:
+            REGISTRY.abstract[(socket.kind, name)] = socket
             return b"\0" + name
     raise Errno(E.ENOSPC)
 
@@ -85,7 +96,7 @@ def find(t: Task, name: bytes, kind: int) -> UnixSocket:
         raise Errno(E.EINVAL)
     found: object | None
     if name[0] == 0:
-        found = REGISTRY.abstract.get(name[1:])
+        found = REGISTRY.abstract.get((kind, name[1:]))
     else:
         place = walk.resolve(t, F.AT_FDCWD, name, walk.FOLLOW)
         inode = place.inode

@@ -82,7 +82,7 @@ class UnixSocket(Socket):
     def bind(self, t: Task, addr: bytes) -> None:
         name = names.parse(addr)
         if self.name:
-            raise Errno(E.EINVAL)
+            raise Errno(E.EADDRINUSE if name and names.taken(t, name) else E.EINVAL)
         if not name:
             self.name = names.autobind(self)
             return
@@ -347,8 +347,6 @@ class UnixSocket(Socket):
         got.length = len(data)
         if count < len(data):
             got.flags |= SO.MSG_TRUNC
-        if not self.datagram:
-            got.flags |= SO.MSG_EOR
         got.cred = packet.cred
         if packet.name:
             got.name = names.sockaddr(packet.name)
@@ -409,11 +407,16 @@ class UnixSocket(Socket):
                 rights.discard(packet.parcel)
             packet.sender.give_back(packet.cost)
 
+    def decref(self) -> None:
+        super().decref()
+        if rights.FLIGHT.sockets and self.refs == rights.FLIGHT.counts.get(id(self), -1):
+            rights.collect()  # only messages refer to it now
+
     def release(self) -> None:
         self.dead = True
         names.REGISTRY.sockets.pop(self.ino, None)
-        if self.name[:1] == b"\0" and names.REGISTRY.abstract.get(self.name[1:]) is self:
-            del names.REGISTRY.abstract[self.name[1:]]
+        if self.name[:1] == b"\0" and names.REGISTRY.abstract.get((self.kind, self.name[1:])) is self:
+            del names.REGISTRY.abstract[(self.kind, self.name[1:])]
         if self.node is not None and self.node.socket is self:
             self.node.socket = None
         other = self.peer
