@@ -129,6 +129,8 @@ struct cn_mm_rss {
     uint64_t peak; /* greatest sum that a call for the whole address space has seen */
 };
 void cn_mm_get_rss(struct cn_mm *mm, uint64_t start, uint64_t end, struct cn_mm_rss *out);
+/* The anon part of that for the whole address space: cheaper, for the end of a process. */
+uint64_t cn_mm_private_resident(struct cn_mm *mm);
 /* cdef end */
 
 struct cn_as *cn_mm_as(struct cn_mm *mm);

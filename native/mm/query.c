@@ -134,6 +134,25 @@ int cn_mm_mincore(struct cn_mm *mm, u64 addr, u64 len, u8 *vec)
     return rc;
 }
 
+u64 cn_mm_private_resident(struct cn_mm *mm)
+{
+    u64 sum = 0, n;
+    u8 vec[BATCH / CN_PAGE_SIZE];
+
+    pthread_mutex_lock(&mm->lock);
+    for (struct pma *p = pma_from(mm, 0); p; p = pma_next(p)) {
+        for (u64 at = p->n.start; at < p->n.end; at += n) {
+            n = min64(p->n.end - at, BATCH);
+            if (mincore(memfile_ptr(pma_page(p, at)), n, vec) < 0)
+                continue;
+            for (u64 i = 0; i < pages(n); i++)
+                sum += (u64)(vec[i] & 1) << CN_PAGE_SHIFT;
+        }
+    }
+    pthread_mutex_unlock(&mm->lock);
+    return sum;
+}
+
 void cn_mm_get_rss(struct cn_mm *mm, u64 start, u64 end, struct cn_mm_rss *out)
 {
     u64 sum[3] = {0, 0, 0}, n;

@@ -85,10 +85,10 @@ def usage_of_group(tg: ThreadGroup) -> Usage:
 
 
 def resident_kib(t: Task) -> int:
-    """An upper bound: the private pages of the address space."""
+    """Resident private memory of the task's process."""
     return memory_kib(t.mm) if t.alive else 0
 
 
 def memory_kib(mm: AddressSpace) -> int:
     """See resident_kib."""
-    return mm.stats().anon >> 10
+    return mm.private_resident() >> 10

@@ -47,6 +47,17 @@ class Stats:
         self.peak_total: int = s.peak_total
 
 
+class Resident:
+    """Memory that is really there, in bytes, by kind of page as /proc/PID/status tells it."""
+
+    def __init__(self, rss: ffi.CData) -> None:
+        self.anon: int = rss.anon
+        self.file: int = rss.file
+        self.shmem: int = rss.shmem
+        self.total: int = self.anon + self.file + self.shmem
+        self.peak: int = rss.peak
+
+
 class AddressSpace:
     """Counted by the tasks that use it: `share` and `unref`. Reads and writes raise Errno(EFAULT)."""
 
@@ -386,6 +397,16 @@ class AddressSpace:
         if lib.cn_mm_find(self.native, addr, info) < 0:
             return None
         return Region(info, self.files.get(info.cookie))
+
+    def resident(self, start: int = 0, end: int = NO_LIMIT) -> Resident:
+        """What is resident of a range. Asks the host about every page: for /proc."""
+        out = ffi.new("struct cn_mm_rss *")
+        lib.cn_mm_get_rss(self.native, start, end, out)
+        return Resident(out)
+
+    def private_resident(self) -> int:
+        """Bytes of private memory that are resident."""
+        return lib.cn_mm_private_resident(self.native)
 
     def stats(self) -> Stats:
         out = ffi.new("struct cn_mm_stats *")

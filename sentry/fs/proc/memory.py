@@ -18,7 +18,7 @@ from sentry.vfs.walk import path_bytes
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
-    from sentry.mm.address_space import AddressSpace, Region
+    from sentry.mm.address_space import AddressSpace, Region, Resident
     from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
 
@@ -86,12 +86,13 @@ def vm_flags(r: Region) -> bytes:
     return b" ".join(name for on, name in names if on)
 
 
-def smap_fields(size: int, anon: int, locked: int) -> list[tuple[bytes, int]]:
-    """Bytes by name. Only private pages are counted as resident: the sentry does not track the host's page cache."""
+def smap_fields(there: Resident, locked: int) -> list[tuple[bytes, int]]:
+    """Bytes by name. Who else maps a page is not known: file pages count as shared and clean, others as private and dirty."""
+    anon, file, shmem, rss = there.anon, there.file, there.shmem, there.total
     zero = (b"Shared_Hugetlb", b"Private_Hugetlb", b"Swap", b"SwapPss")
     fields = [
-        (b"Rss", anon), (b"Pss", anon), (b"Pss_Dirty", anon), (b"Shared_Clean", 0), (b"Shared_Dirty", 0),
-        (b"Private_Clean", 0), (b"Private_Dirty", anon), (b"Referenced", anon), (b"Anonymous", anon), (b"LazyFree", 0),
+        (b"Rss", rss), (b"Pss", rss), (b"Pss_Dirty", anon + shmem), (b"Shared_Clean", file), (b"Shared_Dirty", shmem),
+        (b"Private_Clean", 0), (b"Private_Dirty", anon), (b"Referenced", rss), (b"Anonymous", anon), (b"LazyFree", 0),
         (b"AnonHugePages", 0), (b"ShmemPmdMapped", 0), (b"FilePmdMapped", 0),
     ]  # fmt: skip
     return fields + [(name, 0) for name in zero] + [(b"Locked", locked)]
@@ -103,11 +104,11 @@ def smaps(reader: Task, t: Task) -> bytes:
     out: list[bytes] = []
     for r in t.mm.regions():
         size = r.end - r.start
-        anon = r.anon_pages * PAGE
+        there = t.mm.resident(r.start, r.end)
         out.append(map_line(t, r))
         for name, value in [(b"Size", size), (b"KernelPageSize", PAGE), (b"MMUPageSize", PAGE)]:
             out.append(b"%-16s%8d kB" % (name + b":", value >> 10))
-        for name, value in smap_fields(size, anon, size if r.flags & lib.CN_VMA_LOCKED else 0):
+        for name, value in smap_fields(there, size if r.flags & lib.CN_VMA_LOCKED else 0):
             out.append(b"%-16s%8d kB" % (name + b":", value >> 10))
         out.append(b"THPeligible:%8d" % 0)
         out.append(b"VmFlags: %s " % vm_flags(r))
@@ -120,11 +121,10 @@ def smaps_rollup(reader: Task, t: Task) -> bytes:
     regions = t.mm.regions()
     if not regions:
         return b""
-    anon = sum(r.anon_pages for r in regions) * PAGE
     locked = sum(r.end - r.start for r in regions if r.flags & lib.CN_VMA_LOCKED)
     head = b"%08x-%08x ---p 00000000 00:00 0 " % (regions[0].start, regions[-1].end)
     out = [head.ljust(NAME_COLUMN) + b"[rollup]"]
-    for name, value in smap_fields(0, anon, locked):
+    for name, value in smap_fields(t.mm.resident(), locked):
         out.append(b"%-16s%8d kB" % (name + b":", value >> 10))
     return b"\n".join(out) + b"\n"
 

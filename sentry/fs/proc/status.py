@@ -57,9 +57,8 @@ def memory(t: Task) -> Stats | None:
 
 
 def resident(t: Task) -> int:
-    """Bytes of private memory that the process holds (file pages mapped read-only are not counted)."""
-    s = memory(t)
-    return s.anon + s.shared if s is not None else 0
+    """Bytes of memory that the process has resident."""
+    return t.mm.resident().total if has_memory(t) else 0
 
 
 def state_letter(t: Task) -> bytes:
@@ -142,7 +141,8 @@ def statm(reader: Task, t: Task) -> bytes:
     if mm is None:
         return b"0 0 0 0 0 0 0\n"
     text = max(0, t.mm.end_code - t.mm.start_code)
-    pages = [mm.total, resident(t), mm.shared, text, 0, mm.data + mm.stack, 0]
+    there = t.mm.resident()
+    pages = [mm.total, there.total, there.file + there.shmem, text, 0, mm.data + mm.stack, 0]
     return b" ".join(b"%d" % (n >> PAGE_SHIFT) for n in pages) + b"\n"
 
 
@@ -191,12 +191,13 @@ def status(reader: Task, t: Task) -> bytes:
     ]
     mm = memory(t)
     if mm is not None:
-        rss = resident(t)
+        there = t.mm.resident()
+        rss = there.total
         text = max(0, t.mm.end_code - t.mm.start_code)
         for name, size in (
             (b"VmPeak", mm.peak_total), (b"VmSize", mm.total), (b"VmLck", mm.locked), (b"VmPin", 0),
-            (b"VmHWM", max(rss, tg.maxrss << 10)), (b"VmRSS", rss), (b"RssAnon", mm.anon), (b"RssFile", 0),
-            (b"RssShmem", mm.shared), (b"VmData", mm.data), (b"VmStk", mm.stack), (b"VmExe", text), (b"VmLib", 0),
+            (b"VmHWM", max(there.peak, tg.maxrss << 10)), (b"VmRSS", rss), (b"RssAnon", there.anon), (b"RssFile", there.file),
+            (b"RssShmem", there.shmem), (b"VmData", mm.data), (b"VmStk", mm.stack), (b"VmExe", text), (b"VmLib", 0),
             (b"VmPTE", 0), (b"VmSwap", 0), (b"HugetlbPages", 0),
         ):  # fmt: skip
             lines.append(b"%s:\t%8d kB" % (name, size >> 10))
