@@ -107,34 +107,6 @@ def clone3(t: Task, uargs: int, size: int) -> int:
     return cloning.clone(t, a)
 
 
-def unshare(t: Task, flags: int) -> int:
-    """unshare(2). Namespaces other than UTS and mount are refused as a kernel built without them does."""
-    known = S.CLONE_THREAD | S.CLONE_FS | S.CLONE_VM | S.CLONE_SIGHAND | S.CLONE_FILES | S.CLONE_SYSVSEM
-    if flags & ~(known | cloning.NAMESPACES):
-        raise Errno(E.EINVAL)
-    if flags & (S.CLONE_THREAD | S.CLONE_SIGHAND | S.CLONE_VM) and len(t.tg.tasks) > 1:
-        raise Errno(E.EINVAL)
-    if flags & (S.CLONE_SIGHAND | S.CLONE_VM) and (t.tg.actions.users > 1 or t.mm.users > 1):
-        raise Errno(E.EINVAL)
-    if flags & cloning.NAMESPACES:
-        if not t.creds.has(CAP.CAP_SYS_ADMIN) and flags & cloning.NAMESPACES != S.CLONE_NEWUSER:
-            raise Errno(E.EPERM)
-        if flags & cloning.UNSUPPORTED:
-            raise Errno(E.EINVAL)
-    if flags & (S.CLONE_FS | S.CLONE_NEWNS) and t.fs.users > 1:
-        t.fs.users -= 1
-        t.fs = t.fs.copy()
-    if flags & S.CLONE_NEWNS:
-        cloning.new_mount_namespace(t.fs)
-    if flags & S.CLONE_FILES and t.fds.users > 1:
-        old = t.fds
-        t.fds = old.copy()
-        old.unref(t)
-    if flags & S.CLONE_NEWUTS:
-        t.uts = t.uts.copy()
-    return 0
-
-
 # Programs
 
 
@@ -483,3 +455,17 @@ def kcmp(t: Task, pid1: int, pid2: int, kind: int, idx1: int, idx2: int) -> int:
     a = kcmp_object(one, kind, idx1)
     b = kcmp_object(two, kind, idx2)
     return 0 if a is b else 1 if id(a) < id(b) else 2
+
+
+def process_mrelease(t: Task, pidfd: int, flags: int) -> int:
+    """process_mrelease(2): a dying process gives its memory back at once anyway."""
+    if flags:
+        raise Errno(E.EINVAL)
+    file = t.fds.get(pidfd)
+    if not isinstance(file, PidFile):
+        raise Errno(E.EBADF)
+    if file.tg.dead:
+        raise Errno(E.ESRCH)
+    if not file.tg.exiting:
+        raise Errno(E.EINVAL)
+    return 0
