@@ -18,6 +18,7 @@ SIGINFO_SIZE: Final = 128
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 NSIG: Final = 64
+NSIGPOLL: Final = SIG.POLL_HUP  # greatest si_code of SIGPOLL
 
 
 def bit(sig: int) -> int:
@@ -93,6 +94,8 @@ class SigInfo:
             body = SYS.pack(self.addr, self.fd, self.arch)
         elif 1 << (sig - 1) & SYNCHRONOUS:
             body = FAULT.pack(self.addr)
+        elif code <= NSIGPOLL:  # F_SETSIG
+            body = POLL.pack(self.addr, self.fd)
         else:
             body = KILL.pack(self.pid, self.uid)
         return (head + body).ljust(SIGINFO_SIZE, b"\0")
