@@ -74,7 +74,9 @@ class HostInode(Inode):
     def open_node(self, t: Task, path: Path, flags: int) -> File | None:
         """Through /proc/PID/fd (/dev/stdout): one more description of the same host object."""
         fd = fcntl.fcntl(self.fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        file = HostStream(t.kernel, fd, self.ino, self.kind, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK))
+        file = HostStream(
+            t.kernel, fd, self.ino, self.kind, bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
+        )
         if file.flags & F.O_ACCMODE not in (F.O_RDWR, flags & F.O_ACCMODE):
             os.close(fd)
             raise Errno(E.EACCES)
@@ -234,7 +236,9 @@ class HostStream(HostFile):
 class HostTerminal(HostStream):
     """The caller's terminal, by one of its descriptors; what it does is in HostTTY. It is /dev/console for the guest."""
 
-    def __init__(self, kernel: Kernel, fd: int, ino: int, nonblocking: bool, tty: HostTTY, place: Path | None) -> None:
+    def __init__(
+        self, kernel: Kernel, fd: int, ino: int, nonblocking: bool, tty: HostTTY, place: Path | None
+    ) -> None:
         super().__init__(kernel, fd, ino, b"tty", nonblocking, place)
         self.tty: HostTTY = tty
 

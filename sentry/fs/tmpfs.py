@@ -69,7 +69,16 @@ class TmpSuper(SuperBlock):
     def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
         blocks = self.max_bytes // PAGE
         free = max(0, blocks - self.used_bytes // PAGE)
-        return (self.magic, PAGE, blocks, free, free, self.max_inodes, max(0, self.max_inodes - self.inodes), F.NAME_MAX)
+        return (
+            self.magic,
+            PAGE,
+            blocks,
+            free,
+            free,
+            self.max_inodes,
+            max(0, self.max_inodes - self.inodes),
+            F.NAME_MAX,
+        )
 
 
 class TmpInode(Inode):
@@ -431,7 +440,9 @@ class TmpDir(TmpInode):
         inode.own().nlink = 0
         self.changed(-1)
 
-    def rename(self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int) -> None:
+    def rename(
+        self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int
+    ) -> None:
         assert isinstance(newdir, TmpDir) and isinstance(inode, TmpInode)
         moves_dir = 1 if isinstance(inode, TmpDir) else 0
         if flags & F.RENAME_EXCHANGE:

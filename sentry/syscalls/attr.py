@@ -364,7 +364,9 @@ def pack_statfs(sb: SuperBlock, mount: Mount | None) -> bytes:
                 flags |= st
     if sb.readonly:
         flags |= SF.ST_RDONLY
-    return STATFS.pack(magic, bsize, blocks, bfree, bavail, files, ffree, sb.dev & 0x7FFFFFFF, 0, namelen, bsize, flags)
+    return STATFS.pack(
+        magic, bsize, blocks, bfree, bavail, files, ffree, sb.dev & 0x7FFFFFFF, 0, namelen, bsize, flags
+    )
 
 
 def statfs(t: Task, path: int, buf: int) -> int:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 DIRENT64: Final = struct.Struct("<QqHB")  # d_ino, d_off, d_reclen, d_type; then the name and NUL
-DIRENT: Final = struct.Struct("<QqH")  # d_ino, d_off, d_reclen; then the name, NUL, padding and d_type in the last byte
+DIRENT: Final = struct.Struct(
+    "<QqH"
+)  # d_ino, d_off, d_reclen; then the name, NUL, padding and d_type in the last byte
 CWD: Final = F.AT_FDCWD
 
 

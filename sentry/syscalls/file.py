@@ -49,7 +49,9 @@ def install(t: Task, file: File, cloexec: bool) -> int:
 
 def openat(t: Task, dirfd: int, path: int, flags: int, mode: int) -> int:
     """openat(2)"""
-    return install(t, opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode), bool(flags & F.O_CLOEXEC))
+    return install(
+        t, opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode), bool(flags & F.O_CLOEXEC)
+    )
 
 
 def open(t: Task, path: int, flags: int, mode: int) -> int:
@@ -81,7 +83,9 @@ def openat2(t: Task, dirfd: int, path: int, how: int, size: int) -> int:
     if flags & opening.TMPFILE_BIT and not flags & F.O_DIRECTORY:
         raise Errno(E.EINVAL)
     return install(
-        t, opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode, resolve_flags(flags, resolve)), bool(flags & F.O_CLOEXEC)
+        t,
+        opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode, resolve_flags(flags, resolve)),
+        bool(flags & F.O_CLOEXEC),
     )
 
 
@@ -187,7 +191,9 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
     if cmd in (F.F_GETLK, F.F_OFD_GETLK):
         return lock.get(t, file, cmd == F.F_OFD_GETLK, arg)
     if cmd in (F.F_SETLK, F.F_SETLKW, F.F_OFD_SETLK, F.F_OFD_SETLKW):
-        return lock.set(t, fd, file, cmd in (F.F_OFD_SETLK, F.F_OFD_SETLKW), cmd in (F.F_SETLKW, F.F_OFD_SETLKW), arg)
+        return lock.set(
+            t, fd, file, cmd in (F.F_OFD_SETLK, F.F_OFD_SETLKW), cmd in (F.F_SETLKW, F.F_OFD_SETLKW), arg
+        )
     if cmd in OWNER_COMMANDS:
         return owner(t, file, cmd, arg)
     if cmd == F.F_GET_SEALS or cmd == F.F_ADD_SEALS:
@@ -204,7 +210,9 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
     raise Errno(E.EINVAL)
 
 
-OWNER_COMMANDS: Final = frozenset((F.F_SETOWN, F.F_GETOWN, F.F_SETOWN_EX, F.F_GETOWN_EX, F.F_SETSIG, F.F_GETSIG))
+OWNER_COMMANDS: Final = frozenset(
+    (F.F_SETOWN, F.F_GETOWN, F.F_SETOWN_EX, F.F_GETOWN_EX, F.F_SETSIG, F.F_GETSIG)
+)
 
 
 def set_flags(t: Task, fd: int, file: File, flags: int) -> int:
@@ -213,7 +221,12 @@ def set_flags(t: Task, fd: int, file: File, flags: int) -> int:
         inode = file.inode
         if inode is not None and not access.owner_or_capable(t.creds, inode):
             raise Errno(E.EPERM)
-    if flags & F.O_DIRECT and not file.flags & F.O_DIRECT and file.inode is not None and file.inode.mode & S.S_IFMT == S.S_IFREG:
+    if (
+        flags & F.O_DIRECT
+        and not file.flags & F.O_DIRECT
+        and file.inode is not None
+        and file.inode.mode & S.S_IFMT == S.S_IFREG
+    ):
         raise Errno(E.EINVAL)  # no file system here does direct I/O
     if (flags ^ file.flags) & F.O_ASYNC:
         sigio.set_async(file, fd, bool(flags & F.O_ASYNC))
@@ -284,7 +297,12 @@ def shared_writable(t: Task, inode: tmpfs.TmpFile) -> bool:
             continue
         seen.add(id(mm))
         for region in mm.regions():
-            if region.object == ident and region.flags & lib.CN_VMA_SHARED and region.file is not None and region.file.writable:
+            if (
+                region.object == ident
+                and region.flags & lib.CN_VMA_SHARED
+                and region.file is not None
+                and region.file.writable
+            ):
                 return True
     return False
 

@@ -54,7 +54,9 @@ def new_root(t: Task, fstype: bytes, data: bytes) -> Inode:
     """The root of a new file system; ENODEV for a type that is not there."""
     kernel = t.kernel
     if fstype == b"tmpfs" or fstype == b"ramfs":
-        return tmpfs.new(anon_dev(), tmpfs.MountOptions(data if fstype == b"tmpfs" else b"", memory_total(kernel)))
+        return tmpfs.new(
+            anon_dev(), tmpfs.MountOptions(data if fstype == b"tmpfs" else b"", memory_total(kernel))
+        )
     if fstype == b"proc":
         from sentry.fs import proc
 

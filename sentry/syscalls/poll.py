@@ -274,7 +274,9 @@ def select(t: Task, nfds: int, readfds: int, writefds: int, exceptfds: int, time
     return count
 
 
-def pselect6(t: Task, nfds: int, readfds: int, writefds: int, exceptfds: int, timeout: int, sigmask: int) -> int:
+def pselect6(
+    t: Task, nfds: int, readfds: int, writefds: int, exceptfds: int, timeout: int, sigmask: int
+) -> int:
     """pselect6(2): the last argument points to the mask's address and size."""
     ns = read_timespec(t, timeout)
     deadline = NO_DEADLINE if ns < 0 else deadline_after(ns)

@@ -101,7 +101,11 @@ def without_privileges(creds: Creds, inode: Inode) -> int:
     """The mode after a write or truncation: without set-user-ID, and set-group-ID where the group may execute, unless the
     writer has CAP_FSETID."""
     mode = inode.mode
-    if mode & (S.S_ISUID | S.S_ISGID) and mode & S.S_IFMT == S.S_IFREG and not creds.effective >> C.CAP_FSETID & 1:
+    if (
+        mode & (S.S_ISUID | S.S_ISGID)
+        and mode & S.S_IFMT == S.S_IFREG
+        and not creds.effective >> C.CAP_FSETID & 1
+    ):
         mode &= ~S.S_ISUID
         if mode & S.S_IXGRP:
             mode &= ~S.S_ISGID

@@ -60,7 +60,8 @@ class Epoll(File):
 
     def fdinfo(self) -> bytes:
         lines = [
-            b"tfd: %8d events: %8x data: %16x pos:%d ino:%x sdev:0\n" % (i.fd, i.events, i.data, i.file.pos, 0)
+            b"tfd: %8d events: %8x data: %16x pos:%d ino:%x sdev:0\n"
+            % (i.fd, i.events, i.data, i.file.pos, 0)
             for i in self.items.values()
         ]
         return b"".join(lines)
@@ -119,7 +120,9 @@ class Epoll(File):
             return True
         if depth > MAX_NESTING:
             return True
-        return any(isinstance(i.file, Epoll) and i.file.reaches(other, depth + 1) for i in self.items.values())
+        return any(
+            isinstance(i.file, Epoll) and i.file.reaches(other, depth + 1) for i in self.items.values()
+        )
 
     def depth(self, level: int) -> int:
         """Instances nested below this one, itself included."""

@@ -40,9 +40,13 @@ class File:
         self.refs: int = 0  # descriptors and in-flight uses; release() at 0
         self.waitq: WaitQueue = WaitQueue()
         self.seekable: bool = False  # pread, pwrite and lseek make sense
-        self.hostfd: int = -1  # a host descriptor that data may go to and from directly, at any offset if seekable
+        self.hostfd: int = (
+            -1
+        )  # a host descriptor that data may go to and from directly, at any offset if seekable
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
-        self.entries: list[DirEntry] | None = None  # the listing that getdents goes through; pos is an index into it
+        self.entries: list[DirEntry] | None = (
+            None  # the listing that getdents goes through; pos is an index into it
+        )
         self.own_position: bool = False  # the host keeps the position of `hostfd`; `pos` means nothing
         self.records: bool = False  # a write is one record (datagrams): never split
         self.read_timeout: int = 0  # ns; SO_RCVTIMEO, 0: none

@@ -121,7 +121,9 @@ class Inode:
         """Raises Errno(ENOTEMPTY) when the directory has entries."""
         raise Errno(E.EPERM)
 
-    def rename(self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int) -> None:
+    def rename(
+        self, name: bytes, inode: Inode, newdir: Inode, newname: bytes, target: Inode | None, flags: int
+    ) -> None:
         """Moves `name` to `newdir`/`newname`, replacing `target` if any; flags as renameat2(2)."""
         raise Errno(E.EPERM)
 

@@ -132,5 +132,8 @@ class Inotify(File):
         lines = []
         for watch in self.events.watches.values():
             attr = watch.inode.getattr()
-            lines.append(b"inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0\n" % (watch.wd, attr.ino, attr.dev, watch.mask))
+            lines.append(
+                b"inotify wd:%x ino:%x sdev:%x mask:%x ignored_mask:0\n"
+                % (watch.wd, attr.ino, attr.dev, watch.mask)
+            )
         return b"".join(lines)

@@ -67,7 +67,12 @@ class InodeLocks:
         # Join with equal neighbours of the same owner.
         rest: list[Range] = []
         for r in self.ranges:
-            if r.owner is owner and r.exclusive == exclusive and r.end + 1 >= new.start and new.end + 1 >= r.start:
+            if (
+                r.owner is owner
+                and r.exclusive == exclusive
+                and r.end + 1 >= new.start
+                and new.end + 1 >= r.start
+            ):
                 new.start = min(new.start, r.start)
                 new.end = max(new.end, r.end)
             else:

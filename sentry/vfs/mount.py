@@ -22,7 +22,9 @@ class Dentry:
         self.parent: Dentry | None = parent  # None for the root of a super block
         self.inode: Inode | None = inode
         self.children: dict[bytes, Dentry] = {}
-        self.mounts: list[Mount] | None = None  # mounts whose point this is, one for each parent mount at most
+        self.mounts: list[Mount] | None = (
+            None  # mounts whose point this is, one for each parent mount at most
+        )
         self.deleted: bool = False  # unlinked while in use: shown as "(deleted)"
         self.used: bool = False  # looked up since the cache's hand last passed
         self.slot: int = -1  # place in the cache's ring
@@ -43,7 +45,9 @@ class Mount:
         self.sb: SuperBlock = sb
         self.root: Dentry = root
         self.flags: int = flags  # MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_NOATIME...
-        self.parent: Mount | None = None  # the mount it is attached in; None for a namespace's root and detached ones
+        self.parent: Mount | None = (
+            None  # the mount it is attached in; None for a namespace's root and detached ones
+        )
         self.point: Dentry | None = None  # dentry in the parent mount that it covers
         self.ident: int = 0  # mount id of /proc/PID/mountinfo; 0 while it is in no namespace
         self.ns: MountNamespace | None = None
@@ -81,7 +85,9 @@ class FSContext:
 
 
 # Pipes, sockets and other objects without a name live here, so that /proc/PID/fd/N can lead to them.
-ANON_MOUNT: Final = Mount(SuperBlock(b"anon_inodefs", 0), Dentry(b"", None, Inode(SuperBlock(b"anon_inodefs", 0), S.S_IFDIR)), 0)
+ANON_MOUNT: Final = Mount(
+    SuperBlock(b"anon_inodefs", 0), Dentry(b"", None, Inode(SuperBlock(b"anon_inodefs", 0), S.S_IFDIR)), 0
+)
 
 
 def anon_path(inode: Inode, name: bytes) -> Path:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 # Flags that a mount of its own has; MS_RDONLY both of a mount and, at first mounting, of the super block.
 PER_MOUNT: Final = (
-    M.MS_RDONLY | M.MS_NOSUID | M.MS_NODEV | M.MS_NOEXEC | M.MS_NOATIME | M.MS_NODIRATIME | M.MS_RELATIME | M.MS_NOSYMFOLLOW
+    M.MS_RDONLY
+    | M.MS_NOSUID
+    | M.MS_NODEV
+    | M.MS_NOEXEC
+    | M.MS_NOATIME
+    | M.MS_NODIRATIME
+    | M.MS_RELATIME
+    | M.MS_NOSYMFOLLOW
 )
 MAX_MOUNTS: Final = 10_000
 
@@ -105,8 +112,10 @@ class MountNamespace:
         if recursive:
             for m in self.below(source.mount)[1:]:
                 for original, _copy in copies:
-                    if m.parent is original and m.point is not None and (
-                        original is not source.mount or namei.below(m.point, source.dentry)
+                    if (
+                        m.parent is original
+                        and m.point is not None
+                        and (original is not source.mount or namei.below(m.point, source.dentry))
                     ):
                         copies.append((m, clone_mount(m, m.root)))
                         break

@@ -207,7 +207,9 @@ def below(dentry: Dentry, ancestor: Dentry) -> bool:
 def rename(t: Task, olddirfd: int, old: bytes, newdirfd: int, new: bytes, flags: int) -> None:
     """renameat2(2)."""
     if flags & ~(F.RENAME_NOREPLACE | F.RENAME_EXCHANGE):
-        raise Errno(E.EINVAL)  # RENAME_WHITEOUT: no file system here is an overlay's upper layer for the guest
+        raise Errno(
+            E.EINVAL
+        )  # RENAME_WHITEOUT: no file system here is an overlay's upper layer for the guest
     if flags == F.RENAME_NOREPLACE | F.RENAME_EXCHANGE:
         raise Errno(E.EINVAL)
     ow = walk.resolve_parent(t, olddirfd, old, 0)

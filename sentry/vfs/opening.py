@@ -65,7 +65,9 @@ def open_create(t: Task, w: Walk, flags: int, mode: int) -> File:
         if inode is None:
             parent = namei.writable_parent(t, w)
             inode = namei.create_regular(t, w, parent, dentry, mode)
-            return finish_open(t, Path(w.mount, w.dentry.children.get(w.last, dentry)), inode, flags & ~F.O_TRUNC)
+            return finish_open(
+                t, Path(w.mount, w.dentry.children.get(w.last, dentry)), inode, flags & ~F.O_TRUNC
+            )
         if flags & F.O_EXCL:
             raise Errno(E.EEXIST)
         if inode.mode & S.S_IFMT != S.S_IFLNK:

@@ -37,7 +37,6 @@ MAX_LINKS: Final = 40
 BATCH: Final = 16  # components asked for in one round trip
 
 
-
 class Intent:
     """What a walk is for: a file system that asks a server for names can have the file opened in the same round trip."""
 

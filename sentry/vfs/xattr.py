@@ -32,7 +32,12 @@ def check(creds: Creds, inode: Inode, name: bytes, writing: bool) -> None:
         kind = inode.mode & S.S_IFMT
         if kind not in (S.S_IFREG, S.S_IFDIR):
             raise Errno(E.EPERM if writing else E.ENODATA)
-        if writing and kind == S.S_IFDIR and inode.mode & S.S_ISVTX and not access.owner_or_capable(creds, inode):
+        if (
+            writing
+            and kind == S.S_IFDIR
+            and inode.mode & S.S_ISVTX
+            and not access.owner_or_capable(creds, inode)
+        ):
             raise Errno(E.EPERM)
         access.require(creds, inode, access.MAY_WRITE if writing else access.MAY_READ)
     elif name.startswith(TRUSTED):

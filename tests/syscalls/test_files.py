@@ -9,7 +9,13 @@ import pytest
 from tests.harness import Sandbox, compile_c, native
 
 GUEST = Path(__file__).parent.parent / "guest"
-QUIET = ("-Wno-unused-result", "-Wno-nonnull", "-Wno-format-overflow", "-Wno-stringop-overflow", "-Wno-stringop-overread")
+QUIET = (
+    "-Wno-unused-result",
+    "-Wno-nonnull",
+    "-Wno-format-overflow",
+    "-Wno-stringop-overflow",
+    "-Wno-stringop-overread",
+)
 
 
 def same_answers(sandbox: Sandbox, tmp_path: Path, name: str, shared: bool) -> None:
