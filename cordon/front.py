@@ -180,6 +180,7 @@ class Front:
                 self.kill(p.gofer)
             self.reap(p.gofer)
             os.close(fd)
+        end_orphans()
         p.control.close()
         os.close(p.ready)
 
@@ -228,6 +229,26 @@ class Front:
         if gofer:
             return f"the sandbox was ended because its gofer ended with status {os.waitstatus_to_exitcode(gofer)}"
         return f"the sentry ended with status {os.waitstatus_to_exitcode(sentry)} and did not say why"
+
+
+def end_orphans() -> None:
+    """Ends and reaps what was adopted: the inner gofer or sentry of one whose outer process was killed."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        except ChildProcessError:
+            return
+        try:
+            with open(f"/proc/self/task/{os.getpid()}/children", "rb") as f:
+                left = f.read().split()
+        except OSError:  # a kernel without that file; they die with their parent anyway
+            left = []
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
 
 
 def terminal_state() -> list[Any] | None:

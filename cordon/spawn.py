@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,6 +28,10 @@ FORWARDED = (
 )  # fmt: skip
 #: Not ignored by them, because that would change how they work.
 KEPT_DEFAULT = (signal.SIGCONT, signal.SIGWINCH, signal.SIGURG)
+
+
+#: Seconds after which a gofer that does not answer one request counts as failed, which ends the sandbox.
+GOFER_TIMEOUT = 60
 
 
 class Processes:
@@ -125,10 +130,15 @@ def start(options: Options) -> Processes:
     from native._core import lib
 
     fill_stdio()
+    lib.cn_adopt_orphans()
     platform = platform_of(options)
     log = open_log(options.debug_log)
     terminal = os.isatty(0) and os.isatty(1)
     pairs = [socket.socketpair() for _ in range(1 + len(options.mounts))]
+    patience = struct.pack("ll", GOFER_TIMEOUT, 0)
+    for _, b in pairs:
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
     ours, theirs = socket.socketpair()
     ready, ready_out = os.pipe()
     stdio = [os.dup(fd) for fd in (0, 1, 2)]

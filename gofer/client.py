@@ -119,6 +119,8 @@ class Client:
         )
         self.passed = self.fd_out[0]
         if n < 0:
+            if n == -E.EAGAIN:  # the socket's SO_RCVTIMEO or SO_SNDTIMEO (cordon/spawn.py)
+                raise self.bad("it does not answer")
             raise self.bad(
                 "it has gone" if n in (-E.EPIPE, -E.EBADF) else f"its connection failed: {os.strerror(-n)}"
             )

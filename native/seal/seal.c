@@ -95,6 +95,11 @@ int cn_die_with_parent(int parent)
     return parent && getppid() != parent ? -ESRCH : 0;
 }
 
+int cn_adopt_orphans(void)
+{
+    return ret(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+}
+
 int cn_tree_clone(int dirfd, const char *source, int deep)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;

@@ -24,6 +24,8 @@ int cn_ns_enter(uint32_t what, uint32_t uid, uint32_t gid);
 
 /* SIGKILL when the parent thread dies; -ESRCH when the parent is not `parent` any more (0: don't check). */
 int cn_die_with_parent(int parent);
+/* Descendants that lose their parent become children of this process (PR_SET_CHILD_SUBREAPER), which is to reap them. */
+int cn_adopt_orphans(void);
 
 /* mount(2) with MS_* flags. Strings may be NULL. */
 int cn_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);

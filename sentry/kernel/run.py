@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import lib
 from sentry.abi import signal as SIG
+from sentry.errors import SandboxError
 from sentry.kernel import deliver, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
@@ -33,6 +34,8 @@ def run_task(t: Task) -> None:
         except TaskExit:
             pass
         exiting.end_task(t)
+    except SandboxError as e:  # such as a gofer that has failed
+        t.kernel.fail(str(e))
     except BaseException as e:
         broken(t, e)
 
