@@ -162,19 +162,20 @@ class Walk:
                 creds = self.creds
                 if creds is not None and not access.permitted(creds, inode, access.MAY_EXEC):
                     raise Errno(E.EACCES)
-            if name == b".":
-                if parent and i == end:
-                    self.last = name
-                    self.kind = DOT
-                    return
-                continue
-            if name == b"..":
-                if parent and i == end:
-                    self.last = name
-                    self.kind = DOTDOT
-                    return
-                self.up()
-                continue
+            if len(name) <= 2:
+                if name == b".":
+                    if parent and i == end:
+                        self.last = name
+                        self.kind = DOT
+                        return
+                    continue
+                if name == b"..":
+                    if parent and i == end:
+                        self.last = name
+                        self.kind = DOTDOT
+                        return
+                    self.up()
+                    continue
             if parent and i == end:
                 if len(name) > F.NAME_MAX:
                     raise Errno(E.ENAMETOOLONG)
