@@ -98,7 +98,7 @@ PROGRAMS = {
         try:
             subprocess.run(["sleep", "10"], timeout=0.2)
         except subprocess.TimeoutExpired as e:
-            print(type(e).__name__, e.timeout)
+            print(type(e).__name__, round(e.timeout, 1))
         p = subprocess.Popen(["sleep", "10"], start_new_session=True); os.killpg(p.pid, signal.SIGTERM); print(p.wait())
         try:
             subprocess.run(["/no/such"])
