@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import lib
 from sentry.abi import errno as E
+from sentry.abi import fcntl as F
 from sentry.abi import poll as P
 from sentry.abi import stat as S
 from sentry.errors import Errno
+from sentry.fs.dev import NullFile, ZeroFile
 from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
 from sentry.syscalls.file import install
 from sentry.syscalls.poll import deadline_after, read_timespec, set_mask
@@ -45,7 +47,9 @@ def instance(t: Task, epfd: int) -> Epoll:
 
 
 def can_poll(file: File) -> bool:
-    """Regular files and directories have no readiness."""
+    """Regular files, directories, /dev/null and /dev/zero have no readiness."""
+    if isinstance(file, (NullFile, ZeroFile)):
+        return False
     inode = file.inode
     return inode is None or inode.mode & S.S_IFMT not in (S.S_IFREG, S.S_IFDIR)
 
@@ -58,6 +62,8 @@ def epoll_ctl(t: Task, epfd: int, op: int, fd: int, event: int) -> int:
         events &= ~P.EPOLLWAKEUP
     ep_file = t.fds.get(epfd)
     file = t.fds.get(fd)
+    if file.flags & F.O_PATH or ep_file.flags & F.O_PATH:
+        raise Errno(E.EBADF)
     if not can_poll(file):
         raise Errno(E.EPERM)
     if ep_file is file or not isinstance(ep_file, Epoll):
