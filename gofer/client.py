@@ -150,7 +150,7 @@ class Client:
         has = reply.u8()
         fd = self.passed
         if fd == TOO_MANY and has == 1:
-            raise self.fail(E.EMFILE)
+            raise self.fail(E.ENFILE)
         if (has == 1) != (fd >= 0) or has > 1:
             raise self.bad("it announced a descriptor that did not come, or the other way round")
         if reply.pos != len(reply.data):

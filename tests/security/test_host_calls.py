@@ -74,7 +74,19 @@ def traced(calls: str, log: Path) -> tuple[list[str], str]:
         assert front.stdin is not None
         sentry = sentry_of(front.pid)
         with subprocess.Popen(
-            ["strace", "-f", "-qq", "-e", f"trace={calls}", "-e", "signal=none", "-o", str(log), "-p", str(sentry)],
+            [
+                "strace",
+                "-f",
+                "-qq",
+                "-e",
+                f"trace={calls}",
+                "-e",
+                "signal=none",
+                "-o",
+                str(log),
+                "-p",
+                str(sentry),
+            ],
             stderr=subprocess.PIPE,
         ) as strace:
             deadline = time.monotonic() + 10
@@ -86,11 +98,15 @@ def traced(calls: str, log: Path) -> tuple[list[str], str]:
                 time.sleep(0.02)
             out, _ = front.communicate("go\n", timeout=100)
             strace.wait(20)
-    lines = [line for line in log.read_text().splitlines() if "exited with" not in line and "resumed>" not in line]
+    lines = [
+        line for line in log.read_text().splitlines() if "exited with" not in line and "resumed>" not in line
+    ]
     return [line for line in lines if "killed by" not in line], out
 
 
-@pytest.mark.skipif(shutil.which("strace") is None or os.geteuid() != 0, reason="needs strace, and root to attach")
+@pytest.mark.skipif(
+    shutil.which("strace") is None or os.geteuid() != 0, reason="needs strace, and root to attach"
+)
 @pytest.mark.timeout(240)
 def test_no_host_call_takes_a_path(tmp_path: Path) -> None:
     everything, out = traced("all", tmp_path / "all")
