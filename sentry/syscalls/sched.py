@@ -174,6 +174,8 @@ def named(t: Task, which: int, who: int) -> list[Task]:
     """The tasks that getpriority(2) and setpriority(2) mean; ESRCH for none."""
     k = t.kernel
     if which == R.PRIO_PROCESS:
+        if who < 0:
+            raise Errno(E.ESRCH)
         tasks = [find(t, who)]
     elif which == R.PRIO_PGRP:
         pgid = who or t.tg.pgrp.pgid

@@ -98,7 +98,7 @@ def moved(old: Inode, name: bytes, new: Inode, newname: bytes, child: Inode) -> 
         directory = child.mode & S.S_IFMT == S.S_IFDIR
         entry(old, I.IN_MOVED_FROM, name, directory, STATE.cookie)
         entry(new, I.IN_MOVED_TO, newname, directory, STATE.cookie)
-        emit(child, I.IN_MOVE_SELF | (I.IN_ISDIR if directory else 0))
+        emit(child, I.IN_MOVE_SELF)
 
 
 def gone(inode: Inode) -> None:
