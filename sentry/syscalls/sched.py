@@ -31,6 +31,13 @@ def find(t: Task, pid: int) -> Task:
     return other
 
 
+def find_any(t: Task, pid: int) -> Task:
+    """For the affinity calls, to which a negative number is only one that no task has."""
+    if pid < 0:
+        raise Errno(E.ESRCH)
+    return find(t, pid)
+
+
 def may_change(t: Task, other: Task) -> None:
     """EPERM unless the caller is the other's user or may."""
     if t.creds.euid not in (other.creds.ruid, other.creds.euid) and not t.creds.has(C.CAP_SYS_NICE):
@@ -51,7 +58,7 @@ def sched_getaffinity(t: Task, pid: int, length: int, addr: int) -> int:
     """sched_getaffinity(2): bytes written."""
     if length * 8 < CPUS or length % 8:
         raise Errno(E.EINVAL)
-    mask = find(t, pid).affinity or online()
+    mask = find_any(t, pid).affinity or online()
     size = min(length, MASK_BYTES)
     t.mm.write(addr, mask.to_bytes(size, "little"))
     return size
@@ -59,7 +66,7 @@ def sched_getaffinity(t: Task, pid: int, length: int, addr: int) -> int:
 
 def sched_setaffinity(t: Task, pid: int, length: int, addr: int) -> int:
     """sched_setaffinity(2): kept and told; where threads really run is the platform's choice."""
-    other = find(t, pid)
+    other = find_any(t, pid)
     mask = int.from_bytes(t.mm.read(addr, min(length, 1024)), "little") & online()
     may_change(t, other)
     if mask == 0:
