@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentry.abi import capability as CAP
 from sentry.abi import errno as E
+from sentry.abi import fcntl as F
 from sentry.abi import mman as MM
 from sentry.abi import mount as M
 from sentry.abi import resource as R
@@ -48,6 +49,8 @@ def mmap(t: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset
     if offset % PAGE:
         raise Errno(E.EINVAL)
     file = None if flags & MM.MAP_ANONYMOUS else t.fds.get(fd)
+    if file is not None and file.flags & F.O_PATH:
+        raise Errno(E.EBADF)
     if length == 0:
         raise Errno(E.EINVAL)
     kind = flags & MM.MAP_TYPE
