@@ -146,7 +146,7 @@ def futex2_shared(flags: int) -> bool:
 
 def futex_waitv(t: Task, waiters: int, count: int, flags: int, timeout: int, which: int) -> int:
     """futex_waitv(2): the index of a word that was woken."""
-    if flags or not 1 <= count <= WAITV_MAX:
+    if flags or not 1 <= count <= WAITV_MAX or waiters == 0:
         raise Errno(E.EINVAL)
     if timeout and which not in (T.CLOCK_MONOTONIC, T.CLOCK_REALTIME):
         raise Errno(E.EINVAL)
@@ -203,7 +203,7 @@ def futex_wait(t: Task, uaddr: int, val: int, mask: int, flags: int, timeout: in
 
 def futex_requeue(t: Task, waiters: int, flags: int, nr_wake: int, nr_requeue: int) -> int:
     """futex_requeue(2)."""
-    if flags or nr_wake < 0 or nr_requeue < 0:
+    if flags or nr_wake < 0 or nr_requeue < 0 or waiters == 0:
         raise Errno(E.EINVAL)
     raw = t.mm.read(waiters, 2 * WAITV.size)
     value, source, bits, _ = WAITV.unpack_from(raw, 0)
