@@ -223,7 +223,7 @@ def test_cpython_suite(sandbox: Sandbox, name: str) -> None:
     ours = sandbox.run(command, timeout=900)
     theirs = native(command, sandbox.cwd, timeout=900)
     a, b = verdicts(theirs.out + theirs.err), verdicts(ours.out + ours.err)
-    assert len(a) > 10
+    assert len(a) >= 5
     different = {test: (a.get(test), b.get(test)) for test in a | b if a.get(test) != b.get(test)}
     known = tomllib.loads((Path(__file__).parent / "cpython_differences.toml").read_text()).get(name, {})
     assert set(different) == set(known), f"{different}\n{ours.out[-6000:]}"
