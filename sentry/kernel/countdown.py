@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sentry.kernel.timers import Timer
 
 CPU_CHECK_NS: Final = 1_000_000  # a CPU-time clock is looked at again no sooner than this
+REFIRE_NS: Final = 500_000  # periods that end sooner than this after the last fired are counted together
 
 
 class Countdown:
@@ -21,7 +22,9 @@ class Countdown:
     the earliest.
     """
 
-    def __init__(self, kernel: Kernel, read: Callable[[], int], cpu: bool, fire: Callable[[int], None]) -> None:
+    def __init__(
+        self, kernel: Kernel, read: Callable[[], int], cpu: bool, fire: Callable[[int], None]
+    ) -> None:
         self.kernel: Kernel = kernel
         self.read: Callable[[], int] = read
         self.cpu: bool = cpu
@@ -48,11 +51,11 @@ class Countdown:
         """ns until it fires: at least 1 when armed, 0 when not."""
         return max(1, self.deadline - self.read()) if self.deadline else 0
 
-    def schedule(self) -> None:
+    def schedule(self, least: int = 0) -> None:
         wait = self.deadline - self.read()
         if self.cpu:
-            wait = max(wait, CPU_CHECK_NS)
-        self.timer = self.kernel.timers.at(clock.monotonic() + max(0, wait), self.due)
+            least = CPU_CHECK_NS
+        self.timer = self.kernel.timers.at(clock.monotonic() + max(least, wait), self.due)
 
     def due(self) -> None:
         """The timer thread says it may be time."""
@@ -65,7 +68,7 @@ class Countdown:
         if self.interval:
             count += late // self.interval
             self.deadline += count * self.interval
-            self.schedule()
+            self.schedule(REFIRE_NS)
         else:
             self.deadline = 0
         self.fire(count)

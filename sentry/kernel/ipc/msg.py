@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from sentry.abi import errno as E
 from sentry.abi import ipc as I
 from sentry.abi import poll as P
-from sentry.errors import Errno
+from sentry.errors import ERESTARTNOHAND, Errno
 from sentry.kernel import clock
 from sentry.kernel.ipc.registry import READ, WRITE, IpcObject, Registry
-from sentry.kernel.wait import WaitQueue, wait_for
+from sentry.kernel.wait import NO_DEADLINE, WaitQueue, wait_for
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -42,7 +42,16 @@ class MessageQueue(IpcObject):
     def ds(self) -> bytes:
         """struct msqid64_ds."""
         return self.perm() + TAIL.pack(
-            self.stime, self.rtime, self.ctime, self.bytes, len(self.messages), self.limit, self.lspid, self.lrpid, 0, 0
+            self.stime,
+            self.rtime,
+            self.ctime,
+            self.bytes,
+            len(self.messages),
+            self.limit,
+            self.lspid,
+            self.lrpid,
+            0,
+            0,
         )
 
     def fits(self, size: int) -> bool:
@@ -82,7 +91,7 @@ class MessageQueues:
         if not q.fits(len(data)):
             if flags & I.IPC_NOWAIT:
                 raise Errno(E.EAGAIN)
-            wait_for(t, q.queue, P.POLLOUT, lambda: q.fits(len(data)))
+            wait_for(t, q.queue, P.POLLOUT, lambda: q.fits(len(data)), NO_DEADLINE, ERESTARTNOHAND)
         if q.removed:
             raise Errno(E.EIDRM)
         q.messages.append(Message(kind, data))
@@ -99,7 +108,14 @@ class MessageQueues:
         if q.pick(kind, flags) < 0:
             if flags & I.IPC_NOWAIT:
                 raise Errno(E.ENOMSG)
-            wait_for(t, q.queue, P.POLLIN, lambda: q.removed or q.pick(kind, flags) >= 0)
+            wait_for(
+                t,
+                q.queue,
+                P.POLLIN,
+                lambda: q.removed or q.pick(kind, flags) >= 0,
+                NO_DEADLINE,
+                ERESTARTNOHAND,
+            )
         if q.removed:
             raise Errno(E.EIDRM)
         index = q.pick(kind, flags)
