@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentry.abi import stat as S
 from sentry.fs.generated import DynamicDir, GenNode, GenSuper
-from sentry.fs.proc import sysctl, system
+from sentry.fs.proc import sysctl, system, sysvipc
 from sentry.fs.proc.base import DIR_INO, INO_SHIFT
 from sentry.fs.proc.pid import TidDir
 from sentry.vfs.attr import DirEntry
@@ -28,6 +28,7 @@ class ProcRoot(DynamicDir):
         self.tasks: dict[int, TidDir] = {}  # the directories that were looked up, by tid
         system.populate(self, sb)
         sysctl.populate(self, sb, kernel)
+        sysvipc.populate(self, sb)
         kernel.exit_hooks.append(self.task_ended)
 
     def task_ended(self, t: Task, last: bool) -> None:

@@ -16,8 +16,9 @@ from sentry.mm.objects import MemoryObject
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
-SHM_MAX: Final = 1 << 46
-SHM_ALL: Final = 1 << 44  # pages
+SHM_MAX: Final = (1 << 64) - 1 - (1 << 24)  # as Linux tells: no limit but the memory there is
+SHM_ALL: Final = SHM_MAX  # pages
+LARGEST: Final = 1 << 46  # what an object can be
 DEST: Final = 0o1000
 LOCKED: Final = 0o2000
 PAGE: Final = 4096
@@ -60,6 +61,8 @@ class SharedMemory:
         if seg is None:
             if not 1 <= size <= SHM_MAX:
                 raise Errno(E.EINVAL)
+            if size > LARGEST:
+                raise Errno(E.ENOMEM)
             return self.registry.add(Segment(t, key, flags, size))
         if size > seg.size:
             raise Errno(E.EINVAL)
