@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+# CORDON_FULL=1 runs the tests marked slow as well.
+MARKS := $(if $(CORDON_FULL),,-m 'not slow')
 SOURCES := $(shell find cordon sentry gofer platforms native -name '*.py' -o -name '*.[chS]' -o -name '*.toml' -o -name '*.lds' -o -name flags)
 PACKAGES := cordon sentry gofer platforms
 LINTED := $(PACKAGES) native tests bench tools setup.py
@@ -20,8 +22,8 @@ build: .cache/installed ## compile everything and install it into .venv
 test: build .cache/test-packages ## lint, then run all tests
 	$(MAKE) --no-print-directory lint
 	@# The host is noisy: what failed is run once more, alone, and must pass then.
-	export CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon; timeout 4000 $(BIN)/python -m pytest $(TESTS) || \
-	{ echo "once more, what failed:"; timeout 900 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(TESTS); }
+	export CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon; timeout 4000 $(BIN)/python -m pytest $(MARKS) $(TESTS) || \
+	{ echo "once more, what failed:"; timeout 900 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(MARKS) $(TESTS); }
 
 lint: .cache/native ## ruff, mypy --strict, generated files
 	$(BIN)/ruff check $(wildcard $(LINTED))

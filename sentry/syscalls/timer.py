@@ -97,6 +97,8 @@ def itimerspec(countdown: Countdown) -> bytes:
 
 def timer_settime(t: Task, ident: int, flags: int, new: int, old: int) -> int:
     """timer_settime(2)."""
+    if new == 0:
+        raise Errno(E.EINVAL)
     period, value = read_ns(t, new), read_ns(t, new + 16)
     timer = t.tg.timers.find(ident)
     before = itimerspec(timer.countdown)

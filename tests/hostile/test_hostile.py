@@ -30,6 +30,7 @@ def test_fuzzed_syscalls(sandbox: Sandbox) -> None:
     assert "survived" in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_bad_pointers(sandbox: Sandbox) -> None:
     compile_c(HERE / "pointers.c", sandbox.cwd / "pointers", "-w")

@@ -15,6 +15,8 @@ import pytest
 from tests.harness import ROOT, Sandbox
 from tests.leaks.processes import descendants, host_state, in_sessions, wait_until_gone
 
+pytestmark = pytest.mark.slow
+
 SANDBOXES = int(os.environ.get("CORDON_LEAK_SANDBOXES", "1000"))
 BATCHES = int(os.environ.get("CORDON_LEAK_BATCHES", "10"))
 AT_A_TIME = 20

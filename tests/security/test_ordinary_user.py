@@ -18,7 +18,7 @@ PYTHON = "/usr/bin/python3"  # the tree's may lie in a home directory
 BOOT = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from cordon.__main__ import main; sys.exit(main())"
 DROP = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("setpriv", "unshare")]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.needs("setpriv", "unshare")]
 
 
 @pytest.fixture
