@@ -90,6 +90,8 @@ def check_policy(t: Task, other: Task, policy: int, priority: int) -> None:
 
 def sched_setscheduler(t: Task, pid: int, policy: int, param: int) -> int:
     """sched_setscheduler(2)."""
+    if param == 0:
+        raise Errno(E.EINVAL)
     if policy < 0:
         raise Errno(E.EINVAL)
     priority = t.mm.read_i32(param)
@@ -107,6 +109,8 @@ def sched_getscheduler(t: Task, pid: int) -> int:
 
 def sched_setparam(t: Task, pid: int, param: int) -> int:
     """sched_setparam(2)."""
+    if param == 0:
+        raise Errno(E.EINVAL)
     other = find(t, pid)
     priority = t.mm.read_i32(param)
     check_policy(t, other, other.policy, priority)
@@ -116,6 +120,8 @@ def sched_setparam(t: Task, pid: int, param: int) -> int:
 
 def sched_getparam(t: Task, pid: int, param: int) -> int:
     """sched_getparam(2)."""
+    if param == 0:
+        raise Errno(E.EINVAL)
     t.mm.write_u32(param, find(t, pid).rt_priority)
     return 0
 
@@ -146,6 +152,8 @@ ATTR: Final = struct.Struct("<IIQiIQQQ")  # struct sched_attr, first version
 
 def sched_getattr(t: Task, pid: int, addr: int, size: int, flags: int) -> int:
     """sched_getattr(2)."""
+    if addr == 0:
+        raise Errno(E.EINVAL)
     if flags or size < ATTR.size or size > 4096:
         raise Errno(E.EINVAL)
     other = find(t, pid)
@@ -157,6 +165,8 @@ def sched_getattr(t: Task, pid: int, addr: int, size: int, flags: int) -> int:
 
 def sched_setattr(t: Task, pid: int, addr: int, flags: int) -> int:
     """sched_setattr(2), without SCHED_DEADLINE."""
+    if addr == 0:
+        raise Errno(E.EINVAL)
     size = t.mm.read_u32(addr)
     if flags or (size and size < ATTR.size):
         raise Errno(E.EINVAL)
