@@ -218,14 +218,15 @@ static void rights(void)
     SHOW(send_fd(p[0], q[0], 253, "many", 0));
     SHOW(read(p[1], buf, 100));
     SHOW(send_fd(p[0], 999, 1, "bad", 0));
-    /* a cycle: both ends in flight in their own queues; closing must free them */
+    /* A cycle: both ends in flight in their own queues. When they are collected after the close is the
+     * kernel's affair: Linux 6.18 was seen to leave them for 30 s and more, so nothing waits for it. */
     SHOW(send_fd(p[0], p[0], 1, "cycle", 0));
     SHOW(send_fd(p[0], p[1], 1, "cycle", 0));
     SHOW(send_fd(p[0], q[1], 1, "pipe", 0));
     close(p[0]);
     close(p[1]);
     close(q[1]);
-    SHOW(read(q[0], buf, 1)); /* the end in the lost queue is closed, too */
+    close(q[0]);
 }
 
 static void credentials(void)

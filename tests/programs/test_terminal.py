@@ -81,7 +81,9 @@ def test_ctrl_z_fg_bg(sandbox: Sandbox, native_or_not: bool) -> None:
         time.sleep(0.5)
         t.type("\r")
         t.expect(r"Stopped +cat")
-        t.type("kill %1; wait; exit 0\r")
+        t.type("kill -KILL %1; sleep 1\r")
+        t.expect(r"Killed +cat")
+        t.type("exit 0\r")
         assert t.wait() == 0
 
 
