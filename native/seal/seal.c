@@ -62,7 +62,8 @@ static int map_ids(uint32_t euid, uint32_t egid, uint32_t uid, uint32_t gid)
     return write_file("/proc/self/gid_map", line);
 }
 
-int cn_ns_enter(uint32_t what, uint32_t uid, uint32_t gid)
+/* CLONE_NEW* flags of CN_NS_* bits. */
+static int clone_flags(uint32_t what)
 {
     static const struct {
         uint32_t bit;
@@ -75,6 +76,17 @@ int cn_ns_enter(uint32_t what, uint32_t uid, uint32_t gid)
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)
         if (what & map[i].bit)
             flags |= map[i].flag;
+    return flags;
+}
+
+int cn_ns_join(int fd, uint32_t what)
+{
+    return ret(setns(fd, clone_flags(what)));
+}
+
+int cn_ns_enter(uint32_t what, uint32_t uid, uint32_t gid)
+{
+    int flags = clone_flags(what);
     uint32_t euid = geteuid(), egid = getegid();
     if (unshare(flags))
         return -errno;
@@ -93,6 +105,11 @@ int cn_die_with_parent(int parent)
     if (prctl(PR_SET_PDEATHSIG, SIGKILL))
         return -errno;
     return parent && getppid() != parent ? -ESRCH : 0;
+}
+
+int cn_outlive_parent(void)
+{
+    return ret(prctl(PR_SET_PDEATHSIG, 0));
 }
 
 int cn_adopt_orphans(void)

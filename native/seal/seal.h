@@ -21,9 +21,13 @@ enum {
 /* New namespaces (CN_NS_* bits). With CN_NS_USER the caller's uid and gid are mapped to `uid` and `gid` alone (setgroups
  * denied); both are ignored otherwise. With CN_NS_MOUNT no mount made later reaches the host. */
 int cn_ns_enter(uint32_t what, uint32_t uid, uint32_t gid);
+/* Joins the namespace that `fd` is (/proc/PID/ns/..., or a file bound over one), which must be of the one kind `what`. */
+int cn_ns_join(int fd, uint32_t what);
 
 /* SIGKILL when the parent thread dies; -ESRCH when the parent is not `parent` any more (0: don't check). */
 int cn_die_with_parent(int parent);
+/* Takes that back. */
+int cn_outlive_parent(void);
 /* Descendants that lose their parent become children of this process (PR_SET_CHILD_SUBREAPER), which is to reap them. */
 int cn_adopt_orphans(void);
 
