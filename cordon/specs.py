@@ -86,25 +86,31 @@ def sentry_document(
     """`fds`: the sentry's ends of the 9P sockets in the same order."""
     mounts: list[dict[str, Any]] = [{"type": kind, "dst": dst} for kind, dst in KERNEL_MOUNTS]
     mounts += [
-        {"type": "gofer", "dst": m.target, "fd": fd, "readonly": not m.writable}
+        {"type": "gofer", "dst": m.target, "fd": fd, "flags": [] if m.writable else ["ro"]}
         for m, fd in zip(options.mounts, fds[1:], strict=True)
     ]
     own = options.uid < 0
-    return {
+    process = {
         "args": options.args,
         "env": environment(options, terminal),
         "cwd": cwd_of(options),
         "uid": os.geteuid() if own else options.uid,
         "gid": os.getegid() if own else options.gid,
         "groups": os.getgroups() if own else [],
+        "stdio": stdio,
+    }
+    container = {
         "hostname": options.hostname,
-        "platform": platform,
         "root": {"type": "gofer", "dst": "/", "fd": fds[0], "overlay": True},
         "mounts": mounts,
-        "stdio": stdio,
+        "process": process,
+        "pids": options.pids,
+    }
+    return {
+        "platform": platform,
         "control": control,
         "memory": options.memory,
-        "pids": options.pids,
         "strace": options.strace,
         "log": log,
+        "container": container,
     }

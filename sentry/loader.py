@@ -41,7 +41,9 @@ class Sandbox:
     def __init__(self, spec: Spec, channel: Channel) -> None:
         self.spec: Spec = spec
         self.channel: Channel = channel
-        self.kernel: Kernel = Kernel(hostname=spec.hostname, pids=spec.pids, seed=spec.seed, memory=spec.memory)
+        self.kernel: Kernel = Kernel(
+            hostname=spec.container.hostname, pids=spec.container.pids, seed=spec.seed, memory=spec.memory
+        )
 
     def start(self) -> None:
         """Mounts the trees, opens stdio and loads the program. SandboxError when the command cannot be executed."""
@@ -49,16 +51,17 @@ class Sandbox:
         from sentry.fs import hostfile
 
         spec = self.spec
-        creds = Creds(spec.uid, spec.gid, spec.groups)
-        root = tree.build(self.kernel, spec)
-        cwd = tree.working_directory(root, spec.cwd)
+        process = spec.container.process
+        creds = Creds(process.uid, process.gid, process.groups)
+        root = tree.build(self.kernel, spec.container)
+        cwd = tree.working_directory(root, process.cwd)
         fds = FDTable()
-        for fd in spec.stdio:
+        for fd in process.stdio:
             fds.install(hostfile.new(self.kernel, fd, tree.console(root)), False, 1 << 20)
         limits = Limits()
-        for name, (soft, hard) in spec.limits.items():
+        for name, (soft, hard) in process.limits.items():
             limits.set_by_name(name, soft, hard)
-        program = tree.find_program(root, cwd, creds, spec.args[0], spec.env)
+        program = tree.find_program(root, cwd, creds, process.args[0], process.env)
         fs = FSContext(root, cwd)
         if spec.strace:
             from sentry.strace import tracer
@@ -66,9 +69,9 @@ class Sandbox:
             tracer.start(spec.log if spec.log >= 0 else 2)
         seal.seal(spec.platform)
         try:
-            self.kernel.start_init(program, spec.args, spec.env, fs, fds, creds, limits)
+            self.kernel.start_init(program, process.args, process.env, fs, fds, creds, limits)
         except Errno as e:
-            what = spec.args[0].decode("utf-8", "replace")
+            what = process.args[0].decode("utf-8", "replace")
             raise SandboxError(f"{what}: {os.strerror(e.errno).lower()}", 126) from None
         terminal, init = self.kernel.console, self.kernel.init
         if terminal is not None and init is not None:

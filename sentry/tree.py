@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from sentry.abi import errno as E
-from sentry.abi import mount as M
 from sentry.abi import stat as S
 from sentry.errors import Errno, SandboxError
 from sentry.fs import dev, devpts, gofer, mqueue, overlay, proc, sysfs, tmpfs
@@ -20,7 +19,7 @@ from sentry.vfs.special import anon_dev
 if TYPE_CHECKING:
     from sentry.kernel.creds import Creds
     from sentry.kernel.kernel import Kernel
-    from sentry.spec import MountSpec, Spec
+    from sentry.spec import ContainerSpec, MountSpec
     from sentry.vfs.inode import Inode
 
 
@@ -72,16 +71,18 @@ def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None
     try:
         inode = root_inode(kernel, m)
         make_place(root, m.dst, inode.mode & S.S_IFMT == S.S_IFDIR)
-        ns.mount(inode.sb, inode, walk.kernel_resolve(root, m.dst), M.MS_RDONLY if m.readonly else 0)
+        ns.mount(inode.sb, inode, walk.kernel_resolve(root, m.dst), m.flags)
     except Errno as e:
-        raise SandboxError(f"cannot mount {m.kind} on {show(m.dst)}: {os.strerror(e.errno).lower()}") from None
+        raise SandboxError(
+            f"cannot mount {m.kind} on {show(m.dst)}: {os.strerror(e.errno).lower()}"
+        ) from None
 
 
-def build(kernel: Kernel, spec: Spec) -> Path:
+def build(kernel: Kernel, spec: ContainerSpec) -> Path:
     """Mounts everything; the root."""
     ns = MountNamespace()
     inode = root_inode(kernel, spec.root)
-    root = ns.set_root(inode.sb, inode, M.MS_RDONLY if spec.root.readonly else 0)
+    root = ns.set_root(inode.sb, inode, spec.root.flags)
     for m in spec.mounts:
         attach(kernel, ns, root, m)
     return root
