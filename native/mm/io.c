@@ -100,7 +100,7 @@ static int fill(struct cn_mm *mm, struct cursor *c, struct batch *b, int write)
 struct target {
     int fd;
     struct cn_mobj *obj; /* MEM, instead of fd */
-    i64 off;             /* -1: the descriptor's own position */
+    i64 off; /* -1: the descriptor's own position; -2: that of a regular file, which never blocks */
     int to_guest;
 };
 
@@ -113,7 +113,7 @@ static i64 host_io(const struct target *t, struct batch *b, u64 done)
     do
         n = t->to_guest ? preadv2(t->fd, b->iov, (int)b->count, off, 0)
                         : pwritev2(t->fd, b->iov, (int)b->count, off, 0);
-    while (n < 0 && ((errno == EINTR && off >= 0) ||
+    while (n < 0 && ((errno == EINTR && t->off != -1) ||
                      (errno == EFAULT && !relieved++ && cn_memfile_full() && memfile_relieve())));
     return n < 0 ? -errno : n;
 }
@@ -154,7 +154,7 @@ static i64 transfer(struct cn_mm *mm, const struct target *t, const struct guest
             break;
         done += (u64)n;
         /* What has no position may block after the first bytes: a short count is its answer. */
-        if ((u64)n < wanted || t->off < 0)
+        if ((u64)n < wanted || t->off == -1)
             break;
     }
     return done || n >= 0 ? (i64)done : n;
@@ -235,4 +235,18 @@ i64 cn_mm_mobj_write(struct cn_mm *mm, struct cn_mobj *o, u64 addr, u64 n, u64 o
     struct target t = object_target(o, off, 0);
 
     return off > INT64_MAX ? -EINVAL : transfer_one(mm, &t, addr, n);
+}
+
+i64 cn_mm_mobj_readv(struct cn_mm *mm, struct cn_mobj *o, u64 vec, u32 count, u64 off)
+{
+    struct target t = object_target(o, off, 1);
+
+    return off > INT64_MAX ? -EINVAL : transfer_vec(mm, &t, vec, count);
+}
+
+i64 cn_mm_mobj_writev(struct cn_mm *mm, struct cn_mobj *o, u64 vec, u32 count, u64 off)
+{
+    struct target t = object_target(o, off, 0);
+
+    return off > INT64_MAX ? -EINVAL : transfer_vec(mm, &t, vec, count);
 }

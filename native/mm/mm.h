@@ -100,7 +100,8 @@ int cn_mm_op32(struct cn_mm *mm, uint64_t addr, int op, uint32_t arg, uint32_t *
 int cn_mm_futex_key(struct cn_mm *mm, uint64_t addr, int shared, uint64_t *object, uint64_t *off);
 
 /* read(2)-like calls on a host descriptor straight to and from guest memory. off -1: at the file
- * position. */
+ * position, and a short count after the first megabyte, because more may block; -2: at the file
+ * position of a regular file. */
 int64_t cn_mm_host_read(struct cn_mm *mm, int fd, uint64_t addr, uint64_t n, int64_t off);
 int64_t cn_mm_host_write(struct cn_mm *mm, int fd, uint64_t addr, uint64_t n, int64_t off);
 /* ... with the guest's array of count struct iovec at vec. */
@@ -111,6 +112,10 @@ int64_t cn_mm_mobj_read(struct cn_mm *mm, struct cn_mobj *o, uint64_t addr, uint
                         uint64_t off);
 int64_t cn_mm_mobj_write(struct cn_mm *mm, struct cn_mobj *o, uint64_t addr, uint64_t n,
                          uint64_t off);
+int64_t cn_mm_mobj_readv(struct cn_mm *mm, struct cn_mobj *o, uint64_t vec, uint32_t count,
+                         uint64_t off);
+int64_t cn_mm_mobj_writev(struct cn_mm *mm, struct cn_mobj *o, uint64_t vec, uint32_t count,
+                          uint64_t off);
 
 /* Fills up to max entries; the number there are. */
 int cn_mm_vmas(struct cn_mm *mm, struct cn_vma_info *out, int max);

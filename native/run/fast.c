@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
+#include "fastio.h"
 #include "stats.h"
 
 static _Atomic u8 watch[CN_NR_SYSCALLS];
@@ -19,7 +20,16 @@ static enum cn_fast fast_sched_yield(struct cn_task *t)
 }
 
 static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
+    [SYS_lseek] = fast_lseek,
+    [SYS_pread64] = fast_pread64,
+    [SYS_preadv] = fast_preadv,
+    [SYS_pwrite64] = fast_pwrite64,
+    [SYS_pwritev] = fast_pwritev,
+    [SYS_read] = fast_read,
+    [SYS_readv] = fast_readv,
     [SYS_sched_yield] = fast_sched_yield,
+    [SYS_write] = fast_write,
+    [SYS_writev] = fast_writev,
 };
 
 enum cn_fast cn_fast_syscall(struct cn_task *t)

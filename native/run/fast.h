@@ -12,6 +12,9 @@
 
 enum cn_fast { CN_UPCALL = 0, CN_DONE = 1 };
 
+/* The address space that the task runs in. */
+struct cn_mm *cn_task_mm(const struct cn_task *t);
+
 /* Answers the call by setting regs.rax (CN_DONE), or leaves it to Python. */
 enum cn_fast cn_fast_syscall(struct cn_task *t);
 

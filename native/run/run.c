@@ -64,6 +64,11 @@ fail:
     return rc;
 }
 
+struct cn_mm *cn_task_mm(const struct cn_task *t)
+{
+    return t->priv->mm;
+}
+
 static u64 clock_ns(clockid_t clock)
 {
     struct timespec ts;

@@ -12,6 +12,7 @@
 
 /* cdef begin */
 struct cn_mm;
+struct cn_fdt;
 struct cn_task_priv;
 
 struct cn_task {
@@ -20,6 +21,8 @@ struct cn_task {
     uint32_t slow; /* 1: no native fast path for this task (guest seccomp, guest ptrace, strace of
                       one task) */
     uint32_t pad;
+    uint64_t fsize; /* soft RLIMIT_FSIZE of its process */
+    struct cn_fdt *fds; /* its descriptors, as far as C knows them (files.h); borrowed; may be NULL */
     struct cn_task_priv *priv;
 };
 
