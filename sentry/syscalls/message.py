@@ -100,6 +100,10 @@ def parse_control(t: Task, data: bytes) -> Control:
                     control.explicit = True
                 else:
                     raise Errno(E.EINVAL)
+            elif control.extra is None:
+                control.extra = [(level, kind, body)]
+            else:
+                control.extra.append((level, kind, body))
             at += (length + 7) & ~7
     except Errno:
         control.drop()
@@ -180,6 +184,9 @@ def deliver_control(t: Task, s: Socket, got: Received, room: int, cloexec: bool)
             w.cut = True
         if fds:
             w.add(SO.SOL_SOCKET, SO.SCM_RIGHTS, struct.pack(f"<{len(fds)}i", *fds))
+    if got.extra is not None:
+        for level, kind, body in got.extra:
+            w.add(level, kind, body)
     return w
 
 
@@ -351,7 +358,7 @@ def recvfrom(t: Task, fd: int, buf: int, count: int, flags: int, addr: int, leng
     t.mm.write(buf, got.data)
     if addr:
         write_address(t, got.name, addr, length)
-    return got.length if flags & SO.MSG_TRUNC and s.records else len(got.data)
+    return got.length if flags & SO.MSG_TRUNC else len(got.data)
 
 
 def receive_header(t: Task, s: Socket, h: Header, flags: int) -> int:
@@ -371,7 +378,7 @@ def receive_header(t: Task, s: Socket, h: Header, flags: int) -> int:
         t.mm.write_u32(h.addr + NAMELEN_OFFSET, len(got.name))
     t.mm.write_u64(h.addr + CONTROLLEN_OFFSET, len(w.out))
     t.mm.write_u32(h.addr + FLAGS_OFFSET, result_flags)
-    return got.length if flags & SO.MSG_TRUNC and s.records else len(got.data)
+    return got.length if flags & SO.MSG_TRUNC else len(got.data)
 
 
 def recvmsg(t: Task, fd: int, msg: int, flags: int) -> int:
