@@ -49,10 +49,12 @@ class Sandbox:
         """Mounts the trees, opens stdio and loads the program. SandboxError when the command cannot be executed."""
         from sentry import tree
         from sentry.fs import hostfile
+        from sentry.net import start as network
 
         spec = self.spec
         process = spec.container.process
         creds = Creds(process.uid, process.gid, process.groups)
+        network.start(self.kernel, spec.network, spec.broker)
         root = tree.build(self.kernel, spec.container)
         cwd = tree.working_directory(root, process.cwd)
         fds = FDTable()

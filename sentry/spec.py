@@ -6,6 +6,8 @@ The document is an object with the keys below; unknown keys are refused, so that
     control     int        the owner's line: an inherited socket (docs/control-protocol.md), -1: none
     listen      int        an inherited listening socket for more connections, -1: none
     memory      int        limit in bytes of guest memory, 0: none
+    network     str        "none" (loopback inside the sentry) or "host" (host sockets by a broker, docs/network.md)
+    broker      int        for "host": inherited socket to the broker
     strace      bool       print every call to the debug log
     log         int        descriptor for the debug log, -1: none
     seed        int        for everything random, -1: from the host
@@ -78,6 +80,7 @@ MOUNT_FLAGS: Final = {
 CAPABILITY_SETS: Final = ("bounding", "permitted", "effective", "inheritable", "ambient")
 SHARED: Final = ("pid", "ipc", "uts")
 DEFAULT_UMASK: Final = 0o022
+NETWORKS: Final = ("none", "host")
 
 
 class MountSpec:
@@ -152,6 +155,8 @@ class Spec:
         self.control: int = -1
         self.listen: int = -1
         self.memory: int = 0
+        self.network: str = "none"
+        self.broker: int = -1
         self.strace: bool = False
         self.log: int = -1
         self.seed: int = -1
@@ -425,6 +430,10 @@ def parse(text: bytes) -> Spec:
     s.control = r.fd("control")
     s.listen = r.fd("listen")
     s.memory = r.number("memory", 0, 0)
+    s.network = r.text("network", "none").decode("utf-8", "replace")
+    s.broker = r.number("broker", -1)
+    if s.network not in NETWORKS or (s.network == "host") != (s.broker >= 0):
+        raise SandboxError("sandbox spec: spec.network is neither none nor host with a broker")
     s.strace = r.flag("strace")
     s.log = r.fd("log")
     s.seed = r.number("seed", -1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sentry.kernel.fdnotify import FdNotifier
     from sentry.kernel.limits import Limits
     from sentry.kernel.timers import Timers
+    from sentry.net.stack import Stack
     from sentry.vfs.fdtable import FDTable
     from sentry.vfs.mount import FSContext
 
@@ -96,6 +97,7 @@ class Kernel:
         self.fdnotify: FdNotifier = FdNotifier(self)
         self.futexes: FutexTable = FutexTable()
         self.ipc: IpcNamespace = IpcNamespace()
+        self.stack: Stack | None = None  # the network stack (sentry/net/start.py)
         self.mqueues: object | None = None  # root of the POSIX message queues (sentry/fs/mqueue.py)
 
     def usage(self) -> dict[str, int]:

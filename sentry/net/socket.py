@@ -53,6 +53,7 @@ class Control:
         self.cred: Cred = cred
         self.explicit: bool = False  # the sender gave SCM_CREDENTIALS
         self.rights: list[File] = []
+        self.extra: list[tuple[int, int, bytes]] | None = None  # (level, type, data) of other levels than SOL_SOCKET
 
     def drop(self) -> None:
         rights = self.rights
@@ -71,6 +72,7 @@ class Received:
         self.cred: Cred | None = None
         self.rights: list[File] = []  # references that the caller owns
         self.flags: int = 0  # MSG_TRUNC, MSG_EOR
+        self.extra: list[tuple[int, int, bytes]] | None = None  # other control messages: (level, type, data)
 
 
 class Socket(File):

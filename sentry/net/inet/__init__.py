@@ -1,0 +1,1 @@
+"""AF_INET and AF_INET6."""

@@ -1,0 +1,22 @@
+"""Gives a sandbox its network: the stack that the spec asks for, and the families on it. Before the sentry is sealed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sentry.abi import socket as SO
+from sentry.net.inet.loopback import Loopback
+from sentry.net.inet.sockets import InetFamily
+from sentry.net.socket import FAMILIES
+
+if TYPE_CHECKING:
+    from sentry.kernel.kernel import Kernel
+    from sentry.net.stack import Stack
+
+
+def start(kernel: Kernel, network: str, broker: int) -> None:
+    """network: "none" or "host"; broker: for "host" the descriptor of the line to the broker."""
+    stack: Stack = Loopback(kernel)
+    kernel.stack = stack
+    for domain in (SO.AF_INET, SO.AF_INET6):
+        FAMILIES[domain] = InetFamily(stack, domain)
