@@ -56,6 +56,9 @@ struct cn_stop {
 int cn_platform_start(const char *name, int memfd);
 /* Kills every helper and waits for it. All tasks and address spaces must be freed before. */
 void cn_platform_stop(void);
+/* A descriptor that becomes readable (poll) when a helper process that the platform can't go on
+ * without has died; -1 when there is none. The platform's own. */
+int cn_platform_failure_fd(void);
 /* Tries a platform for real: starts it, runs a guest of one system call, stops it. 0, or -errno
  * with one sentence in `why`. In a process where no platform runs; best in a child of its own. */
 int cn_platform_probe(const char *name, char *why, uint32_t len);
@@ -130,6 +133,8 @@ struct cn_platform_ops {
     /* Address of the host's vDSO function (__vdso_clock_gettime ...) in every address space, 0 when
      * there is none. */
     u64 (*vdso_symbol)(struct cn_platform *, const char *name);
+    /* See cn_platform_failure_fd. NULL: nothing to watch. */
+    int (*failure_fd)(struct cn_platform *);
 };
 
 /* The registry: native/<platform>/ defines one each; NULL from cn_platform_find when unknown. */

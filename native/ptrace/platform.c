@@ -49,6 +49,11 @@ static u64 ptrace_vdso_symbol(struct cn_platform *p, const char *name)
     return cn_mother_vdso_symbol(p->mother, name);
 }
 
+static int ptrace_failure_fd(struct cn_platform *p)
+{
+    return cn_mother_pidfd(p->mother);
+}
+
 const struct cn_platform_ops cn_ptrace_ops = {
     .name = "ptrace",
     .task_size = CN_TASK_SIZE,
@@ -70,4 +75,5 @@ const struct cn_platform_ops cn_ptrace_ops = {
     .ctx_set_xstate = ptrace_ctx_set_xstate,
     .ctx_cpu_ns = ptrace_ctx_cpu_ns,
     .vdso_symbol = ptrace_vdso_symbol,
+    .failure_fd = ptrace_failure_fd,
 };

@@ -51,6 +51,11 @@ void cn_platform_stop(void)
     cn_ops = NULL;
 }
 
+int cn_platform_failure_fd(void)
+{
+    return cn_plat && cn_ops->failure_fd ? cn_ops->failure_fd(cn_plat) : -1;
+}
+
 #define USER_CS 0x33
 #define USER_SS 0x2b
 /* CF PF AF ZF SF TF DF OF NT RF AC ID, as arch/x86/kernel/ptrace.c lets a debugger set. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@
 struct cn_mother {
     pthread_mutex_t lock;
     pid_t pid;
+    int pidfd;
     int sock;
     int ctrl_fd;
     u8 *ctrl;
@@ -177,18 +179,40 @@ static int send_cmd(struct cn_mother *m, const struct stub_cmd *cmd, int fd)
     return n < 0 ? -errno : 0;
 }
 
+/* Waits until there is a reply. -ESRCH when the mother is gone: the socket doesn't tell, because
+ * the stubs have her end of it, too. */
+static int await_reply(struct cn_mother *m)
+{
+    struct pollfd p[2] = {{m->sock, POLLIN, 0}, {m->pidfd, POLLIN, 0}};
+    int rc;
+
+    do
+        rc = poll(p, 2, -1);
+    while (rc < 0 && errno == EINTR);
+    return rc < 0 ? -errno : p[0].revents ? 0 : -ESRCH;
+}
+
 /* Takes one reply off the socket; stubs go into the pool. Returns its op, 0 when there is none now,
- * or -errno. */
+ * or -errno. Flags: 0 waits, MSG_DONTWAIT doesn't. */
 static int take_reply(struct cn_mother *m, int flags, i64 *value)
 {
     struct stub_reply r;
     ssize_t n;
+    int rc;
 
-    do
-        n = recv(m->sock, &r, sizeof(r), flags);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return errno == EAGAIN ? 0 : -errno;
+    for (;;) {
+        do
+            n = recv(m->sock, &r, sizeof(r), MSG_DONTWAIT);
+        while (n < 0 && errno == EINTR);
+        if (n >= 0)
+            break;
+        if (errno != EAGAIN)
+            return -errno;
+        if (flags & MSG_DONTWAIT)
+            return 0;
+        if ((rc = await_reply(m)) < 0)
+            return rc;
+    }
     if (n != (ssize_t)sizeof(r))
         return -ESRCH; /* the mother is gone */
     *value = r.value;
@@ -253,7 +277,7 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
 
     if (!m)
         return -ENOMEM;
-    m->sock = m->ctrl_fd = m->cpu = -1;
+    m->pidfd = m->sock = m->ctrl_fd = m->cpu = -1;
     m->ctrl = MAP_FAILED;
     m->pool = pool ? pool : 1;
     pthread_mutex_init(&m->lock, NULL);
@@ -275,6 +299,9 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
         m->pid = 0;
         goto fail;
     }
+    m->pidfd = (int)syscall(SYS_pidfd_open, m->pid, 0);
+    if (m->pidfd < 0)
+        goto fail_errno;
     vdso_extent(&init.below, &init.above);
     if ((rc = send_cmd(m, &init, -1)) < 0)
         goto fail;
@@ -309,6 +336,8 @@ void cn_mother_stop(struct cn_mother *m)
         cn_mother_bury(m, m->pid);
         reap(m, 0);
     }
+    if (m->pidfd >= 0)
+        close(m->pidfd);
     if (m->sock >= 0)
         close(m->sock);
     if (m->ctrl != MAP_FAILED)
@@ -320,6 +349,11 @@ void cn_mother_stop(struct cn_mother *m)
     free(m->free_slots);
     free(m->ready);
     free(m);
+}
+
+int cn_mother_pidfd(const struct cn_mother *m)
+{
+    return m->pidfd;
 }
 
 int cn_mother_take(struct cn_mother *m, struct cn_stub *out)

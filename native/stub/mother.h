@@ -24,6 +24,9 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool);
 /* Kills the mother and every stub not yet buried, waits for all. */
 void cn_mother_stop(struct cn_mother *m);
 
+/* Readable (poll) once the mother has died; the mother's own. */
+int cn_mother_pidfd(const struct cn_mother *m);
+
 /* A ready stub, from the pool when it has one. 0 or -errno. */
 int cn_mother_take(struct cn_mother *m, struct cn_stub *out);
 /* The stub's control page, writable. */

@@ -133,7 +133,7 @@ def test_idle_uses_no_cpu(sandbox: Sandbox) -> None:
     assert not wait_until_gone([p.pid], 5)
 
 
-@pytest.mark.parametrize("victim", ["front", "sentry", "gofer", "inner sentry", "inner gofer"])
+@pytest.mark.parametrize("victim", ["front", "sentry", "gofer", "inner sentry", "inner gofer", "mother"])
 def test_each_process_killed(sandbox: Sandbox, victim: str) -> None:
     with subprocess.Popen(
         sandbox.argv(["sh", "-c", "echo ready; sleep 100"]),
@@ -153,6 +153,7 @@ def test_each_process_killed(sandbox: Sandbox, victim: str) -> None:
             "gofer": gofer,
             "inner sentry": children(sentry)[0],
             "inner gofer": children(gofer)[0],
+            "mother": children(children(sentry)[0])[0],  # the first stub: all others are made by it
         }
         os.kill(pids[victim], signal.SIGKILL)
         assert p.wait(20) != 0
