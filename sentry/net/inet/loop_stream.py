@@ -337,7 +337,6 @@ class LoopStream(PortUser):
             if mode & SHUT_RCV:
                 self.end_listening()
                 self.phase = IDLE
-                self.down |= SHUT_RCV
                 self.waitq.notify(EVERYTHING)
             return
         if self.phase == WAITS:

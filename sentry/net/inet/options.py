@@ -9,7 +9,9 @@ from sentry.abi import socket as SO
 from sentry.errors import Errno
 
 I32_MAX: Final = 0x7FFFFFFF
-LO_MTU: Final = 65536
+LO_MTU4: Final = 65535
+LO_MTU6: Final = 65536
+ECN: Final = 3  # bits of the type of service that are TCP's own
 LO_MSS: Final = 65483
 
 
@@ -44,7 +46,7 @@ def number(default: int, low: int, high: int, unset: bool = False, error: int = 
 
 
 IP: Final[dict[int, Option]] = {
-    SO.IP_TOS: number(0, 0, 255),
+    SO.IP_TOS: number(0, -I32_MAX - 1, I32_MAX),
     SO.IP_TTL: number(64, 1, 255, True),
     SO.IP_RECVTTL: flag(),
     SO.IP_RECVTOS: flag(),
@@ -118,12 +120,27 @@ REFUSED: Final[dict[tuple[int, int], int]] = {
 CONGESTION: Final = (b"cubic", b"reno")
 
 
-def table(family: int, kind: int, level: int) -> dict[int, Option]:
-    """The integer options of a level for a socket; ENOPROTOOPT when it has none."""
+def table(family: int, kind: int, level: int, error: int = E.ENOPROTOOPT) -> dict[int, Option]:
+    """The integer options of a level for a socket; Errno(error) when it has none."""
     if level == SO.SOL_IP:
         return IP
     if level == SO.SOL_IPV6 and family == SO.AF_INET6:
         return IPV6
     if level == SO.SOL_TCP and kind == SO.SOCK_STREAM:
         return TCP
-    raise Errno(E.ENOPROTOOPT)
+    raise Errno(error)
+
+
+def check(family: int, kind: int, level: int, name: int, rule: Option, value: int, old: int) -> int:
+    """The value as it is kept, with the rules that need more than the value."""
+    stream = kind == SO.SOCK_STREAM
+    if stream and level == SO.SOL_IP and name == SO.IP_MULTICAST_TTL:
+        raise Errno(E.EINVAL)
+    if stream and level == SO.SOL_IPV6 and name == SO.IPV6_MULTICAST_HOPS:
+        raise Errno(E.ENOPROTOOPT)
+    value = rule.check(value)
+    if (level == SO.SOL_IP and name == SO.IP_TOS) or (level == SO.SOL_IPV6 and name == SO.IPV6_TCLASS):
+        value &= 0xFF
+        if stream:
+            value = value & ~ECN | old & ECN
+    return value

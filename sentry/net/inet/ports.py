@@ -67,7 +67,7 @@ class Ports:
                 continue
             if e.reuse_port and other.reuse_port and e.uid == other.uid:
                 continue
-            if e.reuse_addr and other.reuse_addr and not (self.streams and (other.listening or e.listening)):
+            if e.reuse_addr and other.reuse_addr and not (self.streams and other.listening):
                 continue
             return True
         return False

@@ -111,6 +111,8 @@ class InetSocket(Socket):
             name = address.parse6(addr)
             if self.v6only and is_v4(name.ip):
                 raise Errno(E.EINVAL)
+            if name.scope == 0 and name.ip[0] == 0xFE and name.ip[1] & 0xC0 == 0x80:
+                raise Errno(E.EINVAL)  # link-local, without saying which link
         if 0 < name.port < LOW_PORT and not t.creds.has(C.CAP_NET_BIND_SERVICE):
             raise Errno(E.EACCES)
         self.endpoint.bind(name)
@@ -166,6 +168,7 @@ class InetSocket(Socket):
                 return self.waitq
         except Errno:
             self.phase = UNCONNECTED
+            self.endpoint.disconnect()
             raise
         self.phase = CONNECTED
         return None
@@ -376,7 +379,8 @@ class InetSocket(Socket):
         raise Errno(E.EINVAL)
 
     def own_option(self, t: Task, level: int, name: int) -> bytes:
-        table = options.table(self.domain, self.kind, level)
+        error = E.EOPNOTSUPP if self.domain == SO.AF_INET else E.ENOPROTOOPT
+        table = options.table(self.domain, self.kind, level, error)
         own = self.endpoint.option(level, name)
         if own is not None:
             return own
@@ -397,7 +401,7 @@ class InetSocket(Socket):
         elif (level, name) in ((SO.SOL_IP, SO.IP_MTU), (SO.SOL_IPV6, SO.IPV6_MTU)):
             if self.endpoint.remote() is None:
                 raise Errno(E.ENOTCONN)
-            return INT.pack(options.LO_MTU)
+            return INT.pack(options.LO_MTU4 if level == SO.SOL_IP else options.LO_MTU6)
         elif level == SO.SOL_IP and name == SO.IP_MULTICAST_IF:
             return bytes(4)
         elif (level, name) in options.REFUSED:
@@ -416,7 +420,8 @@ class InetSocket(Socket):
             raise Errno(options.REFUSED.get((level, name), E.ENOPROTOOPT))
         if len(value) < 4 and level != SO.SOL_IP:
             raise Errno(E.EINVAL)
-        number = rule.check(self.number_of(value))
+        old = self.set_values.get((level, name), rule.default)
+        number = options.check(self.domain, self.kind, level, name, rule, self.number_of(value), old)
         if level == SO.SOL_IPV6 and name == SO.IPV6_V6ONLY:
             if self.endpoint.local().port:
                 raise Errno(E.EINVAL)
