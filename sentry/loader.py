@@ -9,14 +9,11 @@ from typing import Any, Final
 from native._core import lib
 from sentry import seal
 from sentry.control.channel import Channel
-from sentry.errors import Errno, SandboxError
-from sentry.kernel.creds import Creds
+from sentry.errors import SandboxError
+from sentry.kernel import signals
 from sentry.kernel.kernel import Kernel
-from sentry.kernel.limits import Limits
 from sentry.mm import memfile
 from sentry.spec import Spec
-from sentry.vfs.fdtable import FDTable
-from sentry.vfs.mount import FSContext
 
 MEMORY_MOUNT: Final = b"/tmp"  # in the sentry's own mount namespace, only until the root is emptied
 
@@ -41,43 +38,27 @@ class Sandbox:
     def __init__(self, spec: Spec, channel: Channel) -> None:
         self.spec: Spec = spec
         self.channel: Channel = channel
-        self.kernel: Kernel = Kernel(
-            hostname=spec.container.hostname, pids=spec.container.pids, seed=spec.seed, memory=spec.memory
-        )
+        self.kernel: Kernel = Kernel(seed=spec.seed, memory=spec.memory)
 
     def start(self) -> None:
         """Mounts the trees, opens stdio and loads the program. SandboxError when the command cannot be executed."""
-        from sentry import tree
-        from sentry.fs import hostfile
+        from sentry import process, tree
         from sentry.net import start as network
 
         spec = self.spec
-        process = spec.container.process
-        creds = Creds(process.uid, process.gid, process.groups)
         network.start(self.kernel, spec.network, spec.broker)
-        root = tree.build(self.kernel, spec.container)
-        cwd = tree.working_directory(root, process.cwd)
-        fds = FDTable()
-        for fd in process.stdio:
-            fds.install(hostfile.new(self.kernel, fd, tree.console(root)), False, 1 << 20)
-        limits = Limits()
-        for name, (soft, hard) in process.limits.items():
-            limits.set_by_name(name, soft, hard)
-        program = tree.find_program(root, cwd, creds, process.args[0], process.env)
-        fs = FSContext(root, cwd)
+        container = self.kernel.new_container(spec.container.ident, None, None, None)
+        container.uts.hostname = spec.container.hostname
+        container.pids_limit = spec.container.pids
+        container.root = tree.build(container, spec.container)
         if spec.strace:
             from sentry.strace import tracer
 
             tracer.start(spec.log if spec.log >= 0 else 2)
+        t = process.build(container, spec.container.process, True)
+        t.tg.fostered = True
         seal.seal(spec.platform)
-        try:
-            self.kernel.start_init(program, process.args, process.env, fs, fds, creds, limits)
-        except Errno as e:
-            what = process.args[0].decode("utf-8", "replace")
-            raise SandboxError(f"{what}: {os.strerror(e.errno).lower()}", 126) from None
-        terminal, init = self.kernel.console, self.kernel.init
-        if terminal is not None and init is not None:
-            terminal.attach(init.pgrp.session, init.pgrp)
+        container.start()
 
     def obey(self, message: dict[str, Any]) -> None:
         """A request of the front. Runs in the control thread."""
@@ -86,7 +67,14 @@ class Sandbox:
             if message.get("kill"):
                 self.kernel.kill_all()
             elif isinstance(message.get("signal"), int):
-                self.kernel.signal_init(message["signal"])
+                init = self.kernel.init
+                if init is not None and not init.dead:
+                    info = signals.SigInfo(message["signal"])
+                    pg = init.pgrp.session.foreground()
+                    if pg is not None:
+                        signals.send_to_pgrp(pg, info)
+                    else:
+                        signals.send_to_group(init, info)
         finally:
             lib.cn_kunlock()
 
@@ -111,7 +99,7 @@ class Sandbox:
             message["core"] = os.WCOREDUMP(status)
         else:
             message["exit"] = os.WEXITSTATUS(status)
-        message["exceeded"] = sorted(self.kernel.exceeded)
+        message["exceeded"] = sorted(self.kernel.first.exceeded if self.kernel.first is not None else [])
         message["usage"] = self.kernel.usage()
         self.channel.send(message)
 

@@ -11,8 +11,6 @@ The document is an object with the keys below; unknown keys are refused, so that
     strace      bool       print every call to the debug log
     log         int        descriptor for the debug log, -1: none
     seed        int        for everything random, -1: from the host
-    network     str        none or host (docs/network.md)
-    broker      int        the broker's socket, for host
     watchdog    int        seconds in the kernel after which a task counts as stuck, 0: nobody watches
     watchdog_ends bool     a stuck task ends the sandbox; else it is only reported
     start       bool       the first container runs at once; else it waits for a start message
@@ -160,8 +158,6 @@ class Spec:
         self.strace: bool = False
         self.log: int = -1
         self.seed: int = -1
-        self.network: str = "none"
-        self.broker: int = -1
         self.watchdog: int = 0
         self.watchdog_ends: bool = False
         self.start: bool = True
@@ -437,10 +433,6 @@ def parse(text: bytes) -> Spec:
     s.strace = r.flag("strace")
     s.log = r.fd("log")
     s.seed = r.number("seed", -1)
-    s.network = r.name("network", "none")
-    if s.network not in ("none", "host"):
-        raise r.bad("network", "none or host")
-    s.broker = r.fd("broker")
     s.watchdog = r.number("watchdog", 0, 0)
     s.watchdog_ends = r.flag("watchdog_ends")
     s.start = r.flag("start", True)

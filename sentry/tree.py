@@ -17,8 +17,8 @@ from sentry.vfs.mounts import MountNamespace
 from sentry.vfs.special import anon_dev
 
 if TYPE_CHECKING:
+    from sentry.kernel.container import Container
     from sentry.kernel.creds import Creds
-    from sentry.kernel.kernel import Kernel
     from sentry.spec import ContainerSpec, MountSpec
     from sentry.vfs.inode import Inode
 
@@ -27,8 +27,9 @@ def show(path: bytes) -> str:
     return path.decode("utf-8", "backslashreplace")
 
 
-def root_inode(kernel: Kernel, m: MountSpec) -> Inode:
+def root_inode(container: Container, m: MountSpec) -> Inode:
     """The root of a new file system of the spec's type."""
+    kernel = container.kernel
     if m.kind == "gofer":
         shared = not m.overlay and not m.readonly
         _, inode = gofer.attach(m.fd, anon_dev(), shared)
@@ -37,14 +38,14 @@ def root_inode(kernel: Kernel, m: MountSpec) -> Inode:
         options = tmpfs.MountOptions(m.options.encode(), memory_total(kernel))
         return tmpfs.new(anon_dev(), options)
     if m.kind == "proc":
-        return proc.new(kernel, anon_dev())
+        return proc.new(kernel, container.pidns, anon_dev())
     if m.kind == "sysfs":
         return sysfs.new(kernel, anon_dev())
     if m.kind == "dev":
         return dev.new(anon_dev())
     if m.kind == "devpts":
         return devpts.new(kernel, anon_dev())
-    return mqueue.new(kernel, anon_dev())
+    return mqueue.new(container.ipc, anon_dev())
 
 
 def make_place(root: Path, path: bytes, directory: bool) -> None:
@@ -66,10 +67,10 @@ def make_place(root: Path, path: bytes, directory: bool) -> None:
             parent.dentry.children.pop(name, None)
 
 
-def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None:
+def attach(container: Container, ns: MountNamespace, root: Path, m: MountSpec) -> None:
     """Mounts one file system of the spec; SandboxError names it."""
     try:
-        inode = root_inode(kernel, m)
+        inode = root_inode(container, m)
         make_place(root, m.dst, inode.mode & S.S_IFMT == S.S_IFDIR)
         ns.mount(inode.sb, inode, walk.kernel_resolve(root, m.dst), m.flags)
     except Errno as e:
@@ -78,13 +79,13 @@ def attach(kernel: Kernel, ns: MountNamespace, root: Path, m: MountSpec) -> None
         ) from None
 
 
-def build(kernel: Kernel, spec: ContainerSpec) -> Path:
+def build(container: Container, spec: ContainerSpec) -> Path:
     """Mounts everything; the root."""
     ns = MountNamespace()
-    inode = root_inode(kernel, spec.root)
+    inode = root_inode(container, spec.root)
     root = ns.set_root(inode.sb, inode, spec.root.flags)
     for m in spec.mounts:
-        attach(kernel, ns, root, m)
+        attach(container, ns, root, m)
     return root
 
 
@@ -116,6 +117,11 @@ def executable(root: Path, cwd: Path, creds: Creds, path: bytes) -> int:
     except Errno as e:
         return e.errno
     return 0
+
+
+def status_of(errno: int) -> int:
+    """Exit status for an executable that is not there (127) or can't be executed (126)."""
+    return 127 if errno in (E.ENOENT, E.ENOTDIR) else 126
 
 
 def find_program(root: Path, cwd: Path, creds: Creds, name: bytes, env: list[bytes]) -> bytes:

@@ -30,6 +30,7 @@ from sentry.vfs.inode import Inode
 from sentry.vfs.mount import anon_path
 
 if TYPE_CHECKING:
+    from sentry.kernel.container import Container
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
     from sentry.vfs.mount import Path
@@ -274,9 +275,10 @@ def own_description(fd: int) -> tuple[int, bool]:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), False
 
 
-def new(kernel: Kernel, fd: int, console: Path | None = None) -> HostFile:
-    """The file for an inherited descriptor, which stays the caller's. Before the sentry is sealed. The first terminal becomes the
-    sandbox's console, which the guest knows by its node `console`."""
+def new(container: Container, fd: int, console: Path | None = None) -> HostFile:
+    """The file for a descriptor from outside, which stays the caller's. The first terminal becomes the
+    container's console, which the guest knows by its node `console`."""
+    kernel = container.kernel
     kind = os.fstat(fd).st_mode & S.S_IFMT
     ino = ANON_INODEFS.take_ino()
     if kind in (S.S_IFREG, S.S_IFDIR, S.S_IFBLK):
@@ -285,9 +287,9 @@ def new(kernel: Kernel, fd: int, console: Path | None = None) -> HostFile:
         return HostStream(kernel, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), ino, b"socket", False)
     own, nonblocking = own_description(fd)
     if os.isatty(own):
-        if kernel.console is None:
-            kernel.console = HostTTY(kernel, fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3), nonblocking)
-        tty = kernel.console
+        if container.console is None:
+            container.console = HostTTY(kernel, fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3), nonblocking)
+        tty = container.console
         if isinstance(tty, HostTTY) and tty.host_rdev == os.fstat(own).st_rdev:
             return HostTerminal(kernel, own, ino, nonblocking, tty, console)
         return HostTerminal(kernel, own, ino, nonblocking, HostTTY(kernel, own, nonblocking), None)

@@ -17,7 +17,7 @@ from sentry.kernel.wait import WaitQueue
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
-    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.ipc.namespace import IpcNamespace
     from sentry.kernel.task import Task
     from sentry.kernel.threadgroup import ThreadGroup
     from sentry.vfs.attr import Attr
@@ -161,9 +161,9 @@ class Root(TmpDir):
         return queue
 
 
-def new(kernel: Kernel, dev: int) -> Root:
-    """The root of the sandbox's queues; the same one however often it is mounted."""
-    root = kernel.mqueues
+def new(ipc: IpcNamespace, dev: int) -> Root:
+    """The root of a namespace's queues; the same one however often it is mounted."""
+    root = ipc.mqueues
     if isinstance(root, Root):
         return root
     sb = TmpSuper(dev, 0, 0, b"mqueue")
@@ -171,7 +171,7 @@ def new(kernel: Kernel, dev: int) -> Root:
     attr = sb.new_attr(S.S_IFDIR | S.S_ISVTX | 0o777, 0, 0)
     attr.nlink = 2
     made = Root(sb, attr)
-    kernel.mqueues = made
+    ipc.mqueues = made
     return made
 
 

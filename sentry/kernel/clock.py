@@ -35,7 +35,10 @@ NO_TIMER_CLOCKS: Final = (
 )
 
 # Clocks that a host without an RTC does not have tell the same time as these.
-BASES: Final[dict[int, int]] = {T.CLOCK_REALTIME_ALARM: T.CLOCK_REALTIME, T.CLOCK_BOOTTIME_ALARM: T.CLOCK_BOOTTIME}
+BASES: Final[dict[int, int]] = {
+    T.CLOCK_REALTIME_ALARM: T.CLOCK_REALTIME,
+    T.CLOCK_BOOTTIME_ALARM: T.CLOCK_BOOTTIME,
+}
 
 # Of a clock id that names a process or thread (CPUCLOCK_*, include/linux/posix-timers.h).
 PER_THREAD: Final = 4
@@ -63,12 +66,12 @@ def cpu_clock(t: Task, clock: int) -> int:
         raise Errno(E.EINVAL)
     ident = ~(clock >> 3)
     if clock & PER_THREAD:
-        other = t if ident == 0 else t.kernel.tasks.get(ident)
+        other = t if ident == 0 else t.pidns.tasks.get(ident)
         if other is None or other.tg is not t.tg:
             raise Errno(E.EINVAL)
         user, system = other.cpu_ns()
     else:
-        tg = t.tg if ident == 0 else t.kernel.groups.get(ident)
+        tg = t.tg if ident == 0 else t.pidns.groups.get(ident)
         if tg is None:
             raise Errno(E.EINVAL)
         user, system = tg.cpu_ns()

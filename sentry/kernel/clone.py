@@ -17,7 +17,7 @@ from sentry.kernel.threadgroup import ThreadGroup
 from sentry.vfs.mount import FSContext, Mount, Path
 
 if TYPE_CHECKING:
-    from sentry.kernel.kernel import Kernel
+    pass
 
 NAMESPACES: Final = (
     S.CLONE_NEWNS
@@ -80,7 +80,7 @@ def check_nproc(t: Task) -> None:
     limit = t.tg.limits.soft(R.RLIMIT_NPROC)
     n = 0
     uid = t.creds.ruid
-    for other in t.kernel.tasks.values():
+    for other in t.pidns.tasks.values():
         if other.creds.ruid == uid:
             n += 1
     if n >= limit:
@@ -92,7 +92,7 @@ def clone(t: Task, a: CloneArgs) -> int:
     check(t, a)
     f = a.flags
     kernel = t.kernel
-    tid = pick_pid(kernel, a)
+    tid = pick_pid(t, a)
     child = new_task(t, tid, a)
     if f & S.CLONE_PIDFD:
         try:
@@ -119,12 +119,13 @@ def clone(t: Task, a: CloneArgs) -> int:
     return tid
 
 
-def pick_pid(kernel: Kernel, a: CloneArgs) -> int:
+def pick_pid(t: Task, a: CloneArgs) -> int:
     if a.set_tid:
-        if a.set_tid in kernel.tasks or a.set_tid in kernel.pgroups or a.set_tid in kernel.sessions:
+        if t.pidns.used(a.set_tid):
             raise Errno(E.EEXIST)
+        t.container.check_pids()
         return a.set_tid
-    return kernel.new_pid()
+    return t.container.new_pid()
 
 
 def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
@@ -144,7 +145,7 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
                     if actions.table[sig].handler != SIG_IGN:
                         actions.table[sig].reset()
         parent = t.tg.parent if f & S.CLONE_PARENT else t.tg
-        tg = ThreadGroup(kernel, tid, parent, t.tg.pgrp, t.tg.limits.copy(), actions)
+        tg = ThreadGroup(kernel, tid, parent, t.tg.pgrp, t.tg.limits.copy(), actions, t.container)
         tg.parent_task = t.tg.parent_task if f & S.CLONE_PARENT else t
         tg.personality = t.tg.personality
         tg.oom_score_adj = t.tg.oom_score_adj
@@ -216,7 +217,7 @@ def publish(t: Task, child: Task, a: CloneArgs) -> None:
     """From here on the child can be found, waited for and signalled."""
     kernel = t.kernel
     tg = child.tg
-    kernel.tasks[child.tid] = child
+    kernel.add_task(child)
     tg.tasks.append(child)
     if a.flags & S.CLONE_THREAD:
         if tg.stop_signal and t.must_stop:
@@ -228,7 +229,7 @@ def publish(t: Task, child: Task, a: CloneArgs) -> None:
             child.interrupt()
         return
     tg.leader = child
-    kernel.groups[tg.pid] = tg
+    tg.pidns.groups[tg.pid] = tg
     tg.pgrp.members.append(tg)
     owner = tg.parent_task
     if owner is not None:
@@ -240,12 +241,13 @@ def withdraw(t: Task, child: Task) -> None:
     kernel = t.kernel
     tg = child.tg
     kernel.forget_task(child)
+    child.container.living -= 1
     tg.tasks.remove(child)
     if child.must_stop:
         tg.stop_count -= 1
     child.vfork_parent = None
     if tg.leader is child:
-        del kernel.groups[tg.pid]
+        del tg.pidns.groups[tg.pid]
         tg.leave_pgrp()
         owner = tg.parent_task
         if owner is not None:

@@ -252,11 +252,10 @@ def end_other_threads(t: Task) -> None:
 def become_leader(t: Task) -> None:
     """The old leader has ended: its number, and what the parent expects of it, are t's now."""
     tg = t.tg
-    kernel = t.kernel
     old = tg.main
-    kernel.tasks.pop(t.tid, None)
+    t.pidns.tasks.pop(t.tid, None)
     t.tid = tg.pid
-    kernel.tasks[t.tid] = t
+    t.pidns.tasks[t.tid] = t
     t.exit_signal = SIG.SIGCHLD if old.exit_signal else 0
     t.pdeathsig = 0
     t.start_time = old.start_time

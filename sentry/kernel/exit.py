@@ -77,6 +77,26 @@ def end_task(t: Task) -> None:
     kernel.task_ended(t)
 
 
+def never_ran(t: Task) -> None:
+    """A process made from outside whose program could not be loaded: it goes without a trace."""
+    tg = t.tg
+    t.state = EXITING
+    tg.exiting = True
+    t.fds.unref(t)
+    t.fs.users -= 1
+    native = t.native
+    t.native = ffi.NULL
+    t.regs = ffi.NULL
+    lib.cn_task_free(native)
+    t.mm.unref()
+    tg.tasks.remove(t)
+    tg.dead = True
+    t.container.living -= 1
+    if tg.pidns.init is tg:
+        tg.pidns.init = None
+    reap(tg)
+
+
 def retire_native(t: Task) -> None:
     """Gives up the native half; its CPU times are kept."""
     lib.cn_task_release_ctx(t.native)
@@ -122,8 +142,8 @@ def reaper_of(tg: ThreadGroup) -> ThreadGroup:
         if p.subreaper and not p.exiting and p.tasks:
             return p
         p = p.parent
-    assert tg.kernel.init is not None
-    return tg.kernel.init
+    assert tg.pidns.init is not None
+    return tg.pidns.init
 
 
 def give_away_children(t: Task) -> None:
@@ -178,8 +198,12 @@ def end_group(tg: ThreadGroup) -> None:
     if session.leader is tg:
         end_session(session)
     hang_up_orphans(tg.pgrp, tg, tg.parent)
-    if tg is tg.kernel.init:
-        tg.kernel.init_ended(tg.exit_status)
+    record = tg.record
+    if record is not None:
+        if record.init:
+            tg.container.init_ended()
+        else:
+            record.end(tg)
     tg.exit_queue.notify(P.POLLIN)
     tell_parent(tg)
 
@@ -234,7 +258,7 @@ def reap(tg: ThreadGroup) -> None:
     leader.state = DEAD
     kernel = tg.kernel
     kernel.forget_task(leader)
-    kernel.groups.pop(tg.pid, None)
+    tg.pidns.groups.pop(tg.pid, None)
     owner = tg.parent_task
     if owner is not None and tg in owner.children:
         owner.children.remove(tg)

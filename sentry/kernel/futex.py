@@ -162,7 +162,7 @@ def lock_pi(t: Task, uaddr: int, shared: bool, deadline: int, try_only: bool) ->
             if t.mm.cmpxchg32(uaddr, word, new) == word:
                 return 0
             continue
-        holder = t.kernel.tasks.get(owner)
+        holder = t.pidns.tasks.get(owner)
         if holder is None or not holder.alive:
             if word & F.FUTEX_OWNER_DIED:
                 continue
@@ -266,7 +266,7 @@ def cmp_requeue_pi(t: Task, uaddr: int, uaddr2: int, move: int, value: int, shar
             t.mm.op32(uaddr2, F.FUTEX_OP_OR, F.FUTEX_WAITERS)
             table.remove(w)
             w.key = target
-            w.pi = PIState(t.kernel.tasks.get(word & F.FUTEX_TID_MASK))
+            w.pi = PIState(t.pidns.tasks.get(word & F.FUTEX_TID_MASK))
             table.add(w)
         n += 1
     return n

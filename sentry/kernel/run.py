@@ -84,7 +84,7 @@ def stuck(t: Task) -> None:
     """The guest can't go on: --memory is used up, so the sandbox ends; or the stub died or the host has no memory for its
     mappings, so the process does."""
     if memfile.denied():
-        t.kernel.out_of_memory()
+        t.container.out_of_memory()
     else:
         exiting.kill_group(t.tg, SIG.SIGKILL)
 

@@ -51,17 +51,19 @@ class ProcessGroup:
             return
         session = self.session
         session.groups.remove(self)
-        kernel = tg.kernel
-        kernel.pgroups.pop(self.pgid, None)
+        pidns = tg.pidns
+        pidns.pgroups.pop(self.pgid, None)
         if self is session.foreground():
             session.lost_foreground()
         if not session.groups:
-            kernel.sessions.pop(session.sid, None)
+            pidns.sessions.pop(session.sid, None)
 
     def orphaned(self) -> bool:
         """No living member has a parent in another group of the same session (POSIX): nobody can continue it."""
         for tg in self.members:
             parent = tg.parent
+            if tg.fostered and not tg.dead:
+                return False
             if tg.dead or parent is None:
                 continue
             if parent.pgrp is not self and parent.pgrp.session is self.session:

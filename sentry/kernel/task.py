@@ -12,7 +12,9 @@ from sentry.kernel.creds import Creds
 from sentry.kernel.signals import Pending
 
 if TYPE_CHECKING:
+    from sentry.kernel.container import Container
     from sentry.kernel.kernel import Kernel, UTSNamespace
+    from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.seccomp import Filter
     from sentry.kernel.threadgroup import ThreadGroup
     from sentry.mm.address_space import AddressSpace
@@ -55,6 +57,8 @@ class Task:
         self.kernel: Kernel = kernel
         self.tid: int = tid
         self.tg: ThreadGroup = tg
+        self.container: Container = tg.container
+        self.pidns: PidNamespace = tg.pidns
         self.mm: AddressSpace = mm
         self.fs: FSContext = fs
         self.fds: FDTable = fds

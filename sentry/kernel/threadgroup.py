@@ -9,8 +9,10 @@ from sentry.kernel.signals import Actions, Pending
 from sentry.kernel.wait import WaitQueue
 
 if TYPE_CHECKING:
+    from sentry.kernel.container import Container, Record
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.limits import Limits
+    from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.session import ProcessGroup
     from sentry.kernel.task import Task
 
@@ -26,8 +28,12 @@ class ThreadGroup:
         pgrp: ProcessGroup,
         limits: Limits,
         actions: Actions,
+        container: Container,
     ) -> None:
         self.kernel: Kernel = kernel
+        self.container: Container = container
+        self.pidns: PidNamespace = container.pidns
+        self.record: Record | None = None  # somebody outside waits for its end
         self.pid: int = pid
         self.leader: Task | None = None  # set before the group can be seen; None only while it is built
         self.tasks: list[
@@ -40,6 +46,8 @@ class ThreadGroup:
         self.pgrp: ProcessGroup = pgrp
         self.limits: Limits = limits
         self.is_init: bool = False
+        self.unkillable: bool = False  # as an init: signals with the default action do nothing
+        self.fostered: bool = False  # a job of whoever started the sandbox: its group is not orphaned
         self.did_exec: bool = False  # setpgid(2) by the parent is over
 
         # Signals

@@ -269,7 +269,7 @@ def capget(t: Task, header: int, data: int) -> int:
         if data == 0:
             return 0
         raise
-    other = t if pid == 0 else t.kernel.tasks.get(pid)
+    other = t if pid == 0 else t.pidns.tasks.get(pid)
     if other is None:
         raise Errno(E.ESRCH)
     if data:

@@ -261,9 +261,8 @@ def owner(t: Task, file: File, cmd: int, arg: int) -> int:
         kind, value = OWNER_EX.unpack(t.mm.read(arg, OWNER_EX.size))
         if kind not in (F.F_OWNER_TID, F.F_OWNER_PID, F.F_OWNER_PGRP) or value < 0:
             raise Errno(E.EINVAL)
-    kernel = t.kernel
     if value:
-        known = value in kernel.pgroups if kind == F.F_OWNER_PGRP else value in kernel.tasks
+        known = value in t.pidns.pgroups if kind == F.F_OWNER_PGRP else value in t.pidns.tasks
         if not known:
             raise Errno(E.ESRCH)
     sigio.set_owner(t, file, kind, value)
@@ -291,7 +290,7 @@ def shared_writable(t: Task, inode: tmpfs.TmpFile) -> bool:
     """Could some process write the file through a shared mapping?"""
     ident = inode.data.ident()
     seen: set[int] = set()
-    for task in t.kernel.tasks.values():
+    for task in t.pidns.tasks.values():
         mm = task.mm
         if not task.alive or id(mm) in seen:
             continue

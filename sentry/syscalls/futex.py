@@ -235,11 +235,11 @@ def membarrier(t: Task, cmd: int, flags: int, cpu: int) -> int:
         t.mm.membarrier |= cmd
         return 0
     if cmd == F.MEMBARRIER_CMD_GLOBAL or cmd == F.MEMBARRIER_CMD_GLOBAL_EXPEDITED:
-        everyone = list(t.kernel.tasks.values())
+        everyone = t.kernel.every_task()
     elif cmd in REGISTRATIONS:
         if not t.mm.membarrier & REGISTRATIONS[cmd]:
             raise Errno(E.EPERM)
-        everyone = [m for m in t.kernel.tasks.values() if m.mm is t.mm]
+        everyone = [m for m in t.pidns.tasks.values() if m.mm is t.mm]
     else:
         raise Errno(E.EINVAL)
     for m in everyone:

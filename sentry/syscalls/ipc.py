@@ -28,23 +28,23 @@ def shmget(t: Task, key: int, size: int, flags: int) -> int:
     """shmget(2). SHM_HUGETLB is refused."""
     if flags & I.SHM_HUGETLB:
         raise Errno(E.EPERM)
-    return t.kernel.ipc.shm.get(t, key, size, flags)
+    return t.container.ipc.shm.get(t, key, size, flags)
 
 
 def shmat(t: Task, ident: int, addr: int, flags: int) -> int:
     """shmat(2)."""
-    return t.kernel.ipc.shm.attach(t, ident, addr, flags)
+    return t.container.ipc.shm.attach(t, ident, addr, flags)
 
 
 def shmdt(t: Task, addr: int) -> int:
     """shmdt(2)."""
-    t.kernel.ipc.shm.detach(t, addr)
+    t.container.ipc.shm.detach(t, addr)
     return 0
 
 
 def shmctl(t: Task, ident: int, cmd: int, buf: int) -> int:
     """shmctl(2)."""
-    ns = t.kernel.ipc.shm
+    ns = t.container.ipc.shm
     if cmd == I.IPC_INFO:
         t.mm.write(buf, struct.pack("<5Q32x", shm.SHM_MAX, 1, 4096, 4096, shm.SHM_ALL))
         return ns.registry.highest()
@@ -77,7 +77,7 @@ def shmctl(t: Task, ident: int, cmd: int, buf: int) -> int:
 
 def semget(t: Task, key: int, count: int, flags: int) -> int:
     """semget(2)."""
-    return t.kernel.ipc.sem.get(t, key, count, flags)
+    return t.container.ipc.sem.get(t, key, count, flags)
 
 
 def semop(t: Task, ident: int, ops: int, count: int) -> int:
@@ -93,13 +93,13 @@ def semtimedop(t: Task, ident: int, ops: int, count: int, timeout: int) -> int:
         raise Errno(E.E2BIG)
     raw = t.mm.read(ops, count * SEMBUF.size)
     deadline = clock.monotonic() + read_ns(t, timeout) if timeout else -1
-    t.kernel.ipc.sem.operate(t, ident, list(SEMBUF.iter_unpack(raw)), deadline)
+    t.container.ipc.sem.operate(t, ident, list(SEMBUF.iter_unpack(raw)), deadline)
     return 0
 
 
 def semctl(t: Task, ident: int, num: int, cmd: int, arg: int) -> int:
     """semctl(2)."""
-    ns = t.kernel.ipc.sem
+    ns = t.container.ipc.sem
     if cmd in (I.IPC_INFO, I.SEM_INFO):
         used = len(ns.registry.slots) if cmd == I.SEM_INFO else 0
         total = sum(len(s.values) for s in ns.registry.slots.values()) if cmd == I.SEM_INFO else 0
@@ -166,7 +166,7 @@ def set_values(t: Task, s: SemSet, first: int, values: list[int]) -> None:
 
 def msgget(t: Task, key: int, flags: int) -> int:
     """msgget(2)."""
-    return t.kernel.ipc.msg.get(t, key, flags)
+    return t.container.ipc.msg.get(t, key, flags)
 
 
 def msgsnd(t: Task, ident: int, addr: int, size: int, flags: int) -> int:
@@ -174,7 +174,7 @@ def msgsnd(t: Task, ident: int, addr: int, size: int, flags: int) -> int:
     if size > msg.MSGMAX:
         raise Errno(E.EINVAL)
     kind = t.mm.read_i64(addr)
-    t.kernel.ipc.msg.send(t, ident, kind, t.mm.read(addr + 8, size), flags)
+    t.container.ipc.msg.send(t, ident, kind, t.mm.read(addr + 8, size), flags)
     return 0
 
 
@@ -182,14 +182,14 @@ def msgrcv(t: Task, ident: int, addr: int, size: int, kind: int, flags: int) -> 
     """msgrcv(2)."""
     if size >> 63:
         raise Errno(E.EINVAL)
-    m = t.kernel.ipc.msg.receive(t, ident, size, kind, flags)
+    m = t.container.ipc.msg.receive(t, ident, size, kind, flags)
     t.mm.write(addr, m.kind.to_bytes(8, "little") + m.data)
     return len(m.data)
 
 
 def msgctl(t: Task, ident: int, cmd: int, buf: int) -> int:
     """msgctl(2)."""
-    ns = t.kernel.ipc.msg
+    ns = t.container.ipc.msg
     if cmd in (I.IPC_INFO, I.MSG_INFO):
         queues = ns.registry.slots.values()
         pool, mapped, total = 512000, msg.MSGMNB, msg.MSGMNB

@@ -62,7 +62,7 @@ def prlimit64(t: Task, pid: int, resource: int, new: int, old: int) -> int:
     """prlimit(2)."""
     if resource >= COUNT:
         raise Errno(E.EINVAL)
-    other = t if pid == 0 else t.kernel.tasks.get(pid)
+    other = t if pid == 0 else t.pidns.tasks.get(pid)
     if other is None:
         raise Errno(E.ESRCH)
     if other.tg is not t.tg:

@@ -210,7 +210,7 @@ def read_iovecs(t: Task, addr: int, count: int) -> list[tuple[int, int]]:
 
 def other_memory(t: Task, pid: int) -> AddressSpace:
     """The memory of another process, if the caller may see it. ESRCH, EPERM."""
-    task = t.kernel.tasks.get(pid)
+    task = t.pidns.tasks.get(pid)
     if task is None or not task.alive:
         raise Errno(E.ESRCH)
     may_inspect(t, task)

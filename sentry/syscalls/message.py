@@ -132,7 +132,7 @@ def check_cred(t: Task, body: bytes) -> Cred:
         and (uid in (c.ruid, c.euid, c.suid) or c.has(C.CAP_SETUID))
         and (gid in (c.rgid, c.egid, c.sgid) or c.has(C.CAP_SETGID))
     ):
-        if pid != t.tg.pid and pid not in t.kernel.groups:
+        if pid != t.tg.pid and pid not in t.pidns.groups:
             raise Errno(E.ESRCH)
         return Cred(pid, uid, gid)
     raise Errno(E.EPERM)

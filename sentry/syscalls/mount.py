@@ -60,7 +60,7 @@ def new_root(t: Task, fstype: bytes, data: bytes) -> Inode:
     if fstype == b"proc":
         from sentry.fs import proc
 
-        return proc.new(kernel, anon_dev())
+        return proc.new(kernel, t.pidns, anon_dev())
     if fstype == b"sysfs":
         from sentry.fs import sysfs
 
@@ -120,7 +120,7 @@ def set_propagation(flags: int, place: Path) -> None:
 
 
 def contexts(t: Task) -> list[FSContext]:
-    return [task.fs for task in t.kernel.tasks.values() if task.alive]
+    return [task.fs for task in t.kernel.every_task() if task.alive]
 
 
 class Users:
@@ -130,7 +130,7 @@ class Users:
         self.task: Task = t
 
     def busy(self, mount: Mount) -> bool:
-        for task in self.task.kernel.tasks.values():
+        for task in self.task.kernel.every_task():
             if not task.alive:
                 continue
             if task.fs.root.mount is mount or task.fs.cwd.mount is mount:

@@ -58,7 +58,7 @@ def sizes(t: Task, addr: int) -> tuple[int, int]:
 def mq_open(t: Task, uname: int, oflag: int, mode: int, uattr: int) -> int:
     """mq_open(2)."""
     name = name_of(t, uname)
-    root = mqueue.new(t.kernel, anon_dev())
+    root = mqueue.new(t.container.ipc, anon_dev())
     found = root.lookup(name)
     if found is None:
         if not oflag & F.O_CREAT:
@@ -83,7 +83,7 @@ def mq_open(t: Task, uname: int, oflag: int, mode: int, uattr: int) -> int:
 def mq_unlink(t: Task, uname: int) -> int:
     """mq_unlink(2)."""
     name = name_of(t, uname)
-    root = mqueue.new(t.kernel, anon_dev())
+    root = mqueue.new(t.container.ipc, anon_dev())
     found = root.lookup(name)
     if found is None:
         raise Errno(E.ENOENT)

@@ -241,7 +241,7 @@ def get_robust_list(t: Task, pid: int, uhead: int, ulength: int) -> int:
     """get_robust_list(2)."""
     other = t
     if pid:
-        found = t.kernel.tasks.get(pid)
+        found = t.pidns.tasks.get(pid)
         if found is None:
             raise Errno(E.ESRCH)
         other = found
@@ -270,7 +270,7 @@ def process(t: Task, pid: int) -> ThreadGroup:
     """The process of this number, the caller's own for 0; ESRCH."""
     if pid == 0:
         return t.tg
-    tg = t.kernel.groups.get(pid)
+    tg = t.pidns.groups.get(pid)
     if tg is None:
         raise Errno(E.ESRCH)
     return tg
@@ -294,12 +294,12 @@ def setpgid(t: Task, pid: int, pgid: int) -> int:
     if session.sid == tg.pid:
         raise Errno(E.EPERM)
     if pgid == tg.pid:
-        pg = t.kernel.pgroups.get(pgid)
+        pg = t.pidns.pgroups.get(pgid)
         if pg is None:
             pg = ProcessGroup(pgid, session)
-            t.kernel.pgroups[pgid] = pg
+            t.pidns.pgroups[pgid] = pg
     else:
-        found = t.kernel.pgroups.get(pgid)
+        found = t.pidns.pgroups.get(pgid)
         if found is None or found.session is not own.pgrp.session:
             raise Errno(E.EPERM)
         pg = found
@@ -311,7 +311,7 @@ def getpgid(t: Task, pid: int) -> int:
     """getpgid(2)."""
     if pid == 0:
         return t.tg.pgrp.pgid
-    task = t.kernel.tasks.get(pid)
+    task = t.pidns.tasks.get(pid)
     if task is None:
         raise Errno(E.ESRCH)
     return task.tg.pgrp.pgid
@@ -325,14 +325,14 @@ def getpgrp(t: Task) -> int:
 def setsid(t: Task) -> int:
     """setsid(2)."""
     tg = t.tg
-    kernel = t.kernel
-    if tg.pid in kernel.pgroups:
+    pidns = t.pidns
+    if tg.pid in pidns.pgroups:
         raise Errno(E.EPERM)
     session = Session(tg.pid, tg)
     pg = ProcessGroup(tg.pid, session)
     tg.join_pgrp(pg)
-    kernel.sessions[tg.pid] = session
-    kernel.pgroups[tg.pid] = pg
+    pidns.sessions[tg.pid] = session
+    pidns.pgroups[tg.pid] = pg
     return tg.pid
 
 
@@ -340,7 +340,7 @@ def getsid(t: Task, pid: int) -> int:
     """getsid(2)."""
     if pid == 0:
         return t.tg.pgrp.session.sid
-    task = t.kernel.tasks.get(pid)
+    task = t.pidns.tasks.get(pid)
     if task is None:
         raise Errno(E.ESRCH)
     return task.tg.pgrp.session.sid
@@ -353,7 +353,7 @@ def pidfd_open(t: Task, pid: int, flags: int) -> int:
     """pidfd_open(2)."""
     if flags & ~F.O_NONBLOCK or pid <= 0:
         raise Errno(E.EINVAL)
-    task = t.kernel.tasks.get(pid)
+    task = t.pidns.tasks.get(pid)
     if task is None:
         raise Errno(E.ESRCH)
     if not task.leader:
@@ -444,8 +444,8 @@ def to_fd(value: int) -> int:
 
 def kcmp(t: Task, pid1: int, pid2: int, kind: int, idx1: int, idx2: int) -> int:
     """kcmp(2): 0 the same, 1 or 2 in an order that means nothing else."""
-    one = t.kernel.tasks.get(pid1)
-    two = t.kernel.tasks.get(pid2)
+    one = t.pidns.tasks.get(pid1)
+    two = t.pidns.tasks.get(pid2)
     if one is None or two is None or not one.alive or not two.alive:
         raise Errno(E.ESRCH)
     may_inspect(t, one)

@@ -25,7 +25,7 @@ RESET_ON_FORK: Final = S.SCHED_RESET_ON_FORK
 def find(t: Task, pid: int) -> Task:
     if pid < 0:
         raise Errno(E.EINVAL)
-    other = t if pid == 0 else t.kernel.tasks.get(pid)
+    other = t if pid == 0 else t.pidns.tasks.get(pid)
     if other is None:
         raise Errno(E.ESRCH)
     return other
@@ -189,17 +189,16 @@ def set_nice(t: Task, other: Task, nice: int) -> None:
 
 def named(t: Task, which: int, who: int) -> list[Task]:
     """The tasks that getpriority(2) and setpriority(2) mean; ESRCH for none."""
-    k = t.kernel
     if which == R.PRIO_PROCESS:
         if who < 0:
             raise Errno(E.ESRCH)
         tasks = [find(t, who)]
     elif which == R.PRIO_PGRP:
         pgid = who or t.tg.pgrp.pgid
-        tasks = [m for m in k.tasks.values() if m.tg.pgrp.pgid == pgid]
+        tasks = [m for m in t.pidns.tasks.values() if m.tg.pgrp.pgid == pgid]
     elif which == R.PRIO_USER:
         uid = who or t.creds.ruid
-        tasks = [m for m in k.tasks.values() if m.creds.ruid == uid]
+        tasks = [m for m in t.pidns.tasks.values() if m.creds.ruid == uid]
     else:
         raise Errno(E.EINVAL)
     if not tasks:

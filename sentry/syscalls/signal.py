@@ -171,9 +171,9 @@ def send(t: Task, tg: ThreadGroup, sig: int, info: SigInfo) -> None:
 
 def group_of(t: Task, pid: int) -> ThreadGroup:
     """The process with a thread of this number, as kill(2) finds it; ESRCH."""
-    tg = t.kernel.groups.get(pid)
+    tg = t.pidns.groups.get(pid)
     if tg is None:
-        task = t.kernel.tasks.get(pid)
+        task = t.pidns.tasks.get(pid)
         if task is None:
             raise Errno(E.ESRCH)
         tg = task.tg
@@ -187,9 +187,9 @@ def kill(t: Task, pid: int, sig: int) -> int:
         send(t, group_of(t, pid), sig, signals.user_info(t, sig))
         return 0
     if pid == -1:
-        return kill_many(t, [tg for tg in t.kernel.groups.values() if tg is not t.tg and not tg.is_init], sig)
+        return kill_many(t, [tg for tg in t.pidns.groups.values() if tg is not t.tg and not tg.is_init], sig)
     pgid = t.tg.pgrp.pgid if pid == 0 else -pid
-    pg = t.kernel.pgroups.get(pgid)
+    pg = t.pidns.pgroups.get(pgid)
     if pg is None:
         raise Errno(E.ESRCH)
     return kill_many(t, pg.members[:], sig)
@@ -226,7 +226,7 @@ def tgkill(t: Task, tgid: int, tid: int, sig: int) -> int:
 
 def kill_thread(t: Task, tgid: int, tid: int, sig: int, info: SigInfo) -> int:
     check_signal(sig)
-    target = t.kernel.tasks.get(tid)
+    target = t.pidns.tasks.get(tid)
     if target is None or (tgid != -1 and target.tg.pid != tgid):
         raise Errno(E.ESRCH)
     if not may_kill(t, target.tg, sig):

@@ -64,7 +64,7 @@ def sysinfo(t: Task, addr: int) -> int:
     total = memory_total(t.kernel)
     free = max(0, total - memfile.used())
     up = (clock.monotonic() - t.kernel.boot_monotonic) // clock.NS
-    procs = min(len(t.kernel.tasks), 65535)
+    procs = min(len(t.pidns.tasks), 65535)
     t.mm.write(addr, struct.pack("<q3Q6QHHxxxxQQI4x", up, 0, 0, 0, total, free, 0, 0, 0, 0, procs, 0, 0, 0, 1)[:112])
     return 0
 

@@ -74,7 +74,7 @@ def timer_create(t: Task, which: int, event: int, out: int) -> int:
         value, signo, notify, tid = SIGEVENT.unpack(t.mm.read(event, SIGEVENT.size))
     target = None
     if notify & SIG.SIGEV_THREAD_ID:
-        target = t.kernel.tasks.get(tid)
+        target = t.pidns.tasks.get(tid)
         if target is None or target.tg is not t.tg or notify != SIG.SIGEV_THREAD_ID:
             raise Errno(E.EINVAL)
     elif notify not in (SIG.SIGEV_SIGNAL, SIG.SIGEV_NONE, SIG.SIGEV_THREAD):

@@ -19,7 +19,7 @@ from sentry.vfs.notify import EventQueue, Watch
 
 if TYPE_CHECKING:
     from sentry.kernel.creds import Creds
-    from sentry.kernel.kernel import Kernel
+    from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.task import Task
     from sentry.vfs.file import File
 
@@ -45,8 +45,8 @@ EVENTS: Final = (
 class Owner:
     """Whom a file signals, and with whose rights."""
 
-    def __init__(self, kernel: Kernel, creds: Creds) -> None:
-        self.kernel: Kernel = kernel
+    def __init__(self, pidns: PidNamespace, creds: Creds) -> None:
+        self.pidns: PidNamespace = pidns
         self.creds: Creds = creds
 
     def may_signal(self, t: Task) -> bool:
@@ -58,13 +58,13 @@ class Owner:
         if file.sig:
             info.addr = band
             info.fd = fd
-        kernel = self.kernel
+        pidns = self.pidns
         if file.owner_type == F.F_OWNER_PGRP:
-            group = kernel.pgroups.get(file.owner)
+            group = pidns.pgroups.get(file.owner)
             if group is not None:
                 signals.send_to_pgrp(group, info)
             return
-        task = kernel.tasks.get(file.owner)
+        task = pidns.tasks.get(file.owner)
         if task is None or not self.may_signal(task):
             return
         if file.owner_type == F.F_OWNER_TID:
@@ -94,7 +94,7 @@ class AsyncWaiter(Waiter):
 def set_owner(t: Task, file: File, kind: int, number: int) -> None:
     file.owner_type = kind
     file.owner = number
-    file.signal_owner = Owner(t.kernel, t.creds) if number else None
+    file.signal_owner = Owner(t.pidns, t.creds) if number else None
 
 
 def set_async(file: File, fd: int, on: bool) -> None:

@@ -12,6 +12,7 @@ from sentry.fs.generated import GenDir, GenFile, GenSuper, MagicLink
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.task import Task
 
     TaskReader = Callable[[Task, Task], bytes]  # (reader, the task the file is about)
@@ -26,11 +27,12 @@ class TaskRef:
 
     def __init__(self, t: Task) -> None:
         self.kernel: Kernel = t.kernel
+        self.pidns: PidNamespace = t.pidns
         self.tid: int = t.tid
         self.start_time: int = t.start_time
 
     def find(self) -> Task | None:
-        t = self.kernel.tasks.get(self.tid)
+        t = self.pidns.tasks.get(self.tid)
         return t if t is not None and t.start_time == self.start_time else None
 
     def get(self) -> Task:

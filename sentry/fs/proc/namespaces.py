@@ -68,15 +68,20 @@ class NamespaceLink(TaskLink):
         self.initial: int = initial
 
     def number(self, t: Task) -> int:
-        if self.kind == SCHED.CLONE_NEWUTS and t.uts is not t.kernel.uts:
-            return LATER + 2 * t.uts.ident
-        if self.kind == SCHED.CLONE_NEWNS:
+        ident = 0
+        if self.kind == SCHED.CLONE_NEWUTS:
+            ident = t.uts.ident
+        elif self.kind == SCHED.CLONE_NEWPID:
+            ident = t.pidns.ident
+        elif self.kind == SCHED.CLONE_NEWIPC:
+            ident = t.container.ipc.ident
+        elif self.kind == SCHED.CLONE_NEWNS:
             ns = t.fs.root.mount.ns
             init = t.kernel.init
             first = init.main.fs.root.mount.ns if init is not None else ns
             if ns is not None and ns.root is not None and ns is not first:
-                return LATER + 2 * ns.root.ident + 1
-        return self.initial
+                ident = ns.root.ident
+        return LATER + 16 * ident + self.kind.bit_length() % 16 if ident else self.initial
 
     def goal(self, t: Task) -> Path:
         other = self.target(t)

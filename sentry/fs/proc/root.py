@@ -13,6 +13,7 @@ from sentry.vfs.attr import DirEntry
 
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
+    from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.task import Task
     from sentry.vfs.attr import Attr
     from sentry.vfs.inode import Inode
@@ -21,10 +22,10 @@ ROOT_INO: Final = 1
 
 
 class ProcRoot(DynamicDir):
-    def __init__(self, sb: GenSuper, kernel: Kernel) -> None:
+    def __init__(self, sb: GenSuper, kernel: Kernel, pidns: PidNamespace) -> None:
         super().__init__(sb, 0o555, ROOT_INO)
         sb.last_ino = ROOT_INO
-        self.kernel: Kernel = kernel
+        self.pidns: PidNamespace = pidns
         self.tasks: dict[int, TidDir] = {}  # the directories that were looked up, by tid
         system.populate(self, sb)
         sysctl.populate(self, sb, kernel)
@@ -40,7 +41,7 @@ class ProcRoot(DynamicDir):
         if not name.isdigit() or len(name) > 7:
             return None
         tid = int(name)
-        t = self.kernel.tasks.get(tid)
+        t = self.pidns.tasks.get(tid)
         if t is None or name != b"%d" % tid:
             return None
         known = self.tasks.get(tid)
@@ -57,9 +58,9 @@ class ProcRoot(DynamicDir):
 
     def entries(self) -> list[DirEntry]:
         kind = S.S_IFDIR >> 12
-        return [DirEntry(b"%d" % pid, pid << INO_SHIFT | DIR_INO, kind) for pid in sorted(self.kernel.groups)]
+        return [DirEntry(b"%d" % pid, pid << INO_SHIFT | DIR_INO, kind) for pid in sorted(self.pidns.groups)]
 
     def getattr(self) -> Attr:
         attr = super().getattr()
-        attr.nlink += len(self.kernel.groups)
+        attr.nlink += len(self.pidns.groups)
         return attr

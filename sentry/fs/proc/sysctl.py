@@ -11,7 +11,7 @@ from sentry.errors import Errno
 from sentry.fs import devpts, pipe
 from sentry.fs.generated import GenDir, GenFile, GenSuper
 from sentry.fs.proc.status import parse_int
-from sentry.kernel.kernel import PID_MAX
+from sentry.kernel.pidns import PID_MAX
 from sentry.syscalls import system as machine
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def new_uuid(t: Task) -> bytes:
 
 
 def threads_max(t: Task) -> bytes:
-    return b"%d\n" % (t.kernel.pids_limit or PID_MAX)
+    return b"%d\n" % (t.container.pids_limit or PID_MAX)
 
 
 def pipe_max_size(t: Task) -> bytes:
@@ -93,7 +93,7 @@ def ptys(t: Task) -> bytes:
 
 
 def file_nr(t: Task) -> bytes:
-    files = {id(f) for o in t.kernel.tasks.values() if o.alive for f in o.fds.files if f is not None}
+    files = {id(f) for o in t.pidns.tasks.values() if o.alive for f in o.fds.files if f is not None}
     return b"%d\t0\t%d\n" % (len(files), NR_OPEN)
 
 

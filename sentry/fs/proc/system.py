@@ -80,7 +80,7 @@ def uptime_ns(t: Task) -> int:
 def busy_ns(t: Task) -> tuple[int, int]:
     """(user, system) time of all processes."""
     user = system = 0
-    for tg in t.kernel.groups.values():
+    for tg in t.pidns.groups.values():
         u, s = tg.cpu_ns()
         user += u + tg.children_utime
         system += s + tg.children_stime
@@ -95,12 +95,12 @@ def uptime(t: Task) -> bytes:
 
 
 def running(t: Task) -> int:
-    return sum(1 for o in t.kernel.tasks.values() if o.state in (states.RUN, states.SYSCALL))
+    return sum(1 for o in t.pidns.tasks.values() if o.state in (states.RUN, states.SYSCALL))
 
 
 def loadavg(t: Task) -> bytes:
     """The sandbox keeps no averages: they read as zero."""
-    return b"0.00 0.00 0.00 %d/%d %d\n" % (running(t), len(t.kernel.tasks), t.kernel.last_pid)
+    return b"0.00 0.00 0.00 %d/%d %d\n" % (running(t), len(t.pidns.tasks), t.pidns.last_pid)
 
 
 def stat(t: Task) -> bytes:
@@ -112,12 +112,12 @@ def stat(t: Task) -> bytes:
     for i in range(count):
         share = tuple(n // count for n in numbers)
         lines.append(b"cpu%d %d 0 %d %d 0 0 0 0 0 0" % ((i, *share)))
-    switches = sum(o.nvcsw + o.nivcsw for o in t.kernel.tasks.values())
+    switches = sum(o.nvcsw + o.nivcsw for o in t.pidns.tasks.values())
     lines += [
         b"intr 0",
         b"ctxt %d" % switches,
         b"btime %d" % (t.kernel.boot_realtime // clock.NS),
-        b"processes %d" % t.kernel.forks,
+        b"processes %d" % t.container.forks,
         b"procs_running %d" % max(1, running(t)),
         b"procs_blocked 0",
         b"softirq 0 0 0 0 0 0 0 0 0 0 0",
@@ -129,7 +129,7 @@ def vmstat(t: Task) -> bytes:
     """Only what is kept: free and used pages, faults that the sentry saw. Paging and swapping do not happen."""
     total = machine.memory_total(t.kernel) >> PAGE_SHIFT
     used = memfile.used() >> PAGE_SHIFT
-    faults = sum(tg.minflt for tg in t.kernel.groups.values()) + sum(o.minflt for o in t.kernel.tasks.values())
+    faults = sum(tg.minflt for tg in t.pidns.groups.values()) + sum(o.minflt for o in t.pidns.tasks.values())
     fields = (
         (b"nr_free_pages", max(0, total - used)), (b"nr_anon_pages", used), (b"pgpgin", 0), (b"pgpgout", 0),
         (b"pswpin", 0), (b"pswpout", 0), (b"pgfault", faults), (b"pgmajfault", 0), (b"oom_kill", 0),

@@ -27,7 +27,7 @@ def owners(obj: IpcObject) -> bytes:
 
 def msg(t: Task) -> bytes:
     out = [MSG_HEAD]
-    for _, q in sorted(t.kernel.ipc.msg.registry.slots.items()):
+    for _, q in sorted(t.container.ipc.msg.registry.slots.items()):
         head = (q.key, q.ident, q.mode, q.bytes, len(q.messages), q.lspid, q.lrpid, owners(q))
         out.append(b"%10d %10d  %4o  %10d %10d %5d %5d %s " % head)
         out.append(b"%10d %10d %10d\n" % (q.stime, q.rtime, q.ctime))
@@ -36,7 +36,7 @@ def msg(t: Task) -> bytes:
 
 def sem(t: Task) -> bytes:
     out = [SEM_HEAD]
-    for _, s in sorted(t.kernel.ipc.sem.registry.slots.items()):
+    for _, s in sorted(t.container.ipc.sem.registry.slots.items()):
         out.append(b"%10d %10d  %4o %10d %s " % (s.key, s.ident, s.mode, len(s.values), owners(s)))
         out.append(b"%10d %10d\n" % (s.otime, s.ctime))
     return b"".join(out)
@@ -44,7 +44,7 @@ def sem(t: Task) -> bytes:
 
 def shm(t: Task) -> bytes:
     """Nothing is swapped; all of a segment counts as resident."""
-    ns = t.kernel.ipc.shm
+    ns = t.container.ipc.shm
     out = [SHM_HEAD]
     for s in [*(s for _, s in sorted(ns.registry.slots.items())), *ns.dying]:
         attached = ns.attached(t, s)

@@ -32,7 +32,7 @@ def open_tty(t: Task, path: Path, inode: Inode, flags: int) -> File:
 
 def open_console(t: Task, path: Path, inode: Inode, flags: int) -> File:
     """/dev/console: the terminal that the sandbox was given; ENODEV without one."""
-    console = t.kernel.console
+    console = t.container.console
     if console is None:
         raise Errno(E.ENODEV)
     return console.open_file(t, path, inode, flags)

@@ -154,7 +154,7 @@ class TTY(Screen):
             raise Errno(E.ENOTTY)
         if pgid < 0:
             raise Errno(E.EINVAL)
-        pg = self.kernel.pgroups.get(pgid)
+        pg = t.pidns.pgroups.get(pgid)
         if pg is None:
             raise Errno(E.ESRCH)
         if pg.session is not session:

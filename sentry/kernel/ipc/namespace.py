@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class IpcNamespace:
     """The System V objects that tasks see."""
 
-    def __init__(self) -> None:
+    def __init__(self, ident: int = 0) -> None:
+        self.ident: int = ident  # /proc/PID/ns/ipc tells them apart
+        self.mqueues: object | None = None  # root of the POSIX message queues (sentry/fs/mqueue.py)
         self.shm: SharedMemory = SharedMemory()
         self.sem: Semaphores = Semaphores()
         self.msg: MessageQueues = MessageQueues()
@@ -24,4 +26,4 @@ class IpcNamespace:
 def thread_ended(t: Task, last: bool) -> None:
     """Exit hook: semaphore adjustments are given back."""
     if last:
-        t.kernel.ipc.sem.process_ended(t.tg.pid)
+        t.container.ipc.sem.process_ended(t.tg.pid)

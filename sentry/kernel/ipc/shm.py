@@ -53,7 +53,7 @@ class SharedMemory:
     def attached(self, t: Task, seg: Segment) -> int:
         """How many mappings there are, in all address spaces."""
         ident = seg.obj.ident()
-        spaces = {id(m.mm): m.mm for m in t.kernel.tasks.values() if m.alive}
+        spaces = {id(m.mm): m.mm for m in t.kernel.every_task() if m.alive}
         return sum(mm.attachments(ident) for mm in spaces.values())
 
     def get(self, t: Task, key: int, size: int, flags: int) -> int:
