@@ -12,7 +12,7 @@ from sentry.errors import Errno
 from sentry.fs import tmpfs
 from sentry.mm.objects import MemoryObject
 from sentry.vfs import special
-from sentry.vfs.file import File
+from sentry.vfs.file import MIRROR_NULL, MIRROR_ZERO, File
 from sentry.vfs.special import makedev
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class MemDevice(File):
 
 
 class NullFile(MemDevice):
+    def __init__(self, flags: int, path: Path, inode: Inode) -> None:
+        super().__init__(flags, path, inode)
+        self.mirror = MIRROR_NULL
+
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         return b""
 
@@ -106,7 +110,9 @@ def open_null(t: Task, path: Path, inode: Inode, flags: int) -> File:
 
 
 def open_zero(t: Task, path: Path, inode: Inode, flags: int) -> File:
-    return ZeroFile(flags, path, inode)
+    file = ZeroFile(flags, path, inode)
+    file.mirror = MIRROR_ZERO
+    return file
 
 
 def open_full(t: Task, path: Path, inode: Inode, flags: int) -> File:

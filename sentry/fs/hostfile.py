@@ -25,7 +25,7 @@ from sentry.fs.tty.host import HostTTY
 from sentry.kernel.fdnotify import HostWaitQueue
 from sentry.mm.objects import MemoryObject
 from sentry.vfs.attr import SET_SIZE, Attr, SetAttr
-from sentry.vfs.file import WOULD_BLOCK, File
+from sentry.vfs.file import MIRROR_OWN, WOULD_BLOCK, File
 from sentry.vfs.inode import Inode
 from sentry.vfs.mount import anon_path
 
@@ -139,6 +139,9 @@ class HostRegular(HostFile):
         self.seekable = True
         self.own_position = True
         self.hostfd = fd
+        inode = self.inode
+        if inode is not None and inode.mode & S.S_IFMT == S.S_IFREG and not inode.write_guarded():
+            self.mirror = MIRROR_OWN
 
     def seek(self, t: Task, offset: int, whence: int) -> int:
         try:

@@ -22,7 +22,7 @@ from sentry.fs.tmpfs import PAGE, TmpDir, TmpFile, TmpInode, TmpLink, TmpNode, T
 from sentry.mm import memfile
 from sentry.mm.objects import MemoryObject
 from sentry.vfs.attr import Attr, DirEntry
-from sentry.vfs.file import File
+from sentry.vfs.file import MIRROR_HOST, MIRROR_MEM, File
 from sentry.vfs.inode import Inode
 from sentry.vfs.special import anon_dev
 
@@ -116,6 +116,12 @@ class OverlayFile(TmpFile):
     def getattr(self) -> Attr:
         return self.attr if self.lower_data else super().getattr()
 
+    def keep(self) -> None:
+        super().keep()
+        for file in self.readers:  # a read now counts for the access time
+            file.mirror = 0
+            file.remirror()
+
     def resize(self, size: int) -> None:
         self.copy_up(size)
         super().resize(size)
@@ -163,12 +169,16 @@ class OverlayOpenFile(File):
         self.seekable = True
         self.hostfd = lower.hostfd
         self.mobj = lower.mobj
+        if not inode.kept and self.hostfd >= 0:
+            self.mirror = MIRROR_HOST
         inode.readers.append(self)
 
     def data_moved(self, data: MemoryObject) -> None:
         """The file was copied up."""
         self.hostfd = -1
         self.mobj = data
+        self.mirror = MIRROR_MEM
+        self.remirror()
         self.end_lower()
 
     def end_lower(self) -> None:

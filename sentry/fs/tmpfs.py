@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import stat as S
@@ -24,7 +25,7 @@ from sentry.vfs.attr import (
     DirEntry,
     SetAttr,
 )
-from sentry.vfs.file import DirFile, File
+from sentry.vfs.file import MIRROR_MEM, DirFile, File
 from sentry.vfs.inode import Inode, SuperBlock
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class TmpInode(Inode):
         if valid & SET_MODE:
             attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
             self.mode = attr.mode
+            self.guard_writes()
         if valid & SET_UID:
             attr.uid = change.uid
         if valid & SET_GID:
@@ -204,8 +206,53 @@ class TmpFile(TmpInode):
             self.data = MemoryObject.memory()
         self.charged: int = 0  # bytes of memory counted in sb.used_bytes
         self.seals: int = F.F_SEAL_SEAL
+        self.written: int = 0  # last times of C's that were taken over
+        self.accessed: int = 0
+
+    def mirror_data(self) -> ffi.CData:
+        if self.native is None:
+            native = super().mirror_data()
+            native.atime_due = self.next_atime()
+        return super().mirror_data()
+
+    def next_atime(self) -> int:
+        """From when on a read counts for the access time (see TmpInode.touch)."""
+        attr = self.attr
+        return attr.atime + DAY if attr.atime > attr.mtime and attr.atime > attr.ctime else 0
+
+    def absorb(self) -> None:
+        """Takes over the times of what C has read and written."""
+        native = self.native
+        if native is not None:
+            written: int = native.written
+            if written != self.written:
+                self.written = written
+                self.attr.mtime = self.attr.ctime = written
+            accessed: int = native.accessed
+            if accessed != self.accessed:
+                self.accessed = accessed
+                self.attr.atime = accessed
+
+    def own(self) -> Attr:
+        native = self.native
+        if native is not None:
+            self.absorb()
+            native.atime_due = 0
+        return super().own()
+
+    def touch(self, atime: bool, mtime: bool) -> None:
+        native = self.native
+        if native is not None:
+            self.absorb()
+        super().touch(atime, mtime)
+        if native is not None:
+            native.atime_due = self.next_atime()
+
+    def write_guarded(self) -> bool:
+        return self.fs.max_bytes > 0 or self.seals & ~F.F_SEAL_SEAL != 0 or super().write_guarded()
 
     def getattr(self) -> Attr:
+        self.absorb()
         attr = self.attr
         attr.size = self.data.size()
         self.charge()
@@ -270,6 +317,7 @@ class TmpOpenFile(File):
         self.file: TmpFile = inode
         self.seekable = True
         self.mobj = inode.data
+        self.mirror = MIRROR_MEM
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         return self.file.data.pread(count, offset)

@@ -275,7 +275,7 @@ def change_over(t: Task, new: Loaded, creds: Creds, secure: bool, comm: bytes) -
         return
     if t.fds.users > 1:
         table = t.fds
-        t.fds = table.copy()
+        t.use_fds(table.copy())
         table.unref(t)
     t.fds.close_on_exec(t)
     reset_signals(t)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from native._core import ffi, lib
+from sentry.abi import resource as R
 from sentry.abi import sched as SCHED
 from sentry.errors import Errno
 from sentry.kernel.creds import Creds
@@ -73,6 +74,8 @@ class Task:
             raise Errno(-rc)
         self.native: ffi.CData = out[0]
         self.regs: ffi.CData = ffi.addressof(out[0], "regs")
+        self.native.fds = fds.native
+        self.native.fsize = tg.limits.soft(R.RLIMIT_FSIZE)
 
         # Signals (sentry/kernel/signals.py)
         self.sigmask: int = 0  # bit n-1 for signal n
@@ -140,6 +143,11 @@ class Task:
     @property
     def alive(self) -> bool:
         return self.state < EXITING
+
+    def use_fds(self, fds: FDTable) -> None:
+        """Another descriptor table; the caller has given up the old one."""
+        self.fds = fds
+        self.native.fds = fds.native
 
     def cpu_ns(self) -> tuple[int, int]:
         """(user, system) CPU time so far, in ns."""

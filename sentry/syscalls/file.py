@@ -122,7 +122,7 @@ def close_range(t: Task, first: int, last: int, flags: int) -> int:
         raise Errno(E.EINVAL)
     if flags & F.CLOSE_RANGE_UNSHARE and t.fds.users > 1:
         old = t.fds
-        t.fds = old.copy()
+        t.use_fds(old.copy())
         old.unref(t)
     end = min(last + 1, len(t.fds.files))
     if flags & F.CLOSE_RANGE_CLOEXEC:
@@ -231,6 +231,7 @@ def set_flags(t: Task, fd: int, file: File, flags: int) -> int:
     if (flags ^ file.flags) & F.O_ASYNC:
         sigio.set_async(file, fd, bool(flags & F.O_ASYNC))
     file.set_flags((file.flags & ~SETTABLE) | (flags & SETTABLE))
+    file.remirror()
     return 0
 
 
@@ -283,6 +284,7 @@ def seals(t: Task, file: File, cmd: int, arg: int) -> int:
     if arg & F.F_SEAL_WRITE and not inode.seals & F.F_SEAL_WRITE and shared_writable(t, inode):
         raise Errno(E.EBUSY)
     inode.seals |= arg
+    inode.guard_writes()
     return 0
 
 

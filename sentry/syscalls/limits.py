@@ -38,6 +38,9 @@ def change(t: Task, tg: ThreadGroup, resource: int, soft: int, hard: int) -> Non
     if resource == R.RLIMIT_NOFILE and hard > NR_OPEN:
         raise Errno(E.EPERM)
     tg.limits.set(resource, soft, hard)
+    if resource == R.RLIMIT_FSIZE:
+        for task in tg.tasks:
+            task.native.fsize = soft
     if tg.tasks and resource in (R.RLIMIT_AS, R.RLIMIT_DATA, R.RLIMIT_STACK, R.RLIMIT_MEMLOCK):
         tg.tasks[0].mm.set_limits(tg.limits)
     if resource == R.RLIMIT_CPU:

@@ -87,6 +87,7 @@ def mount(t: Task, source: int, target: int, fstype: int, flags: int, data: int)
         if place.dentry is not here.root:
             raise Errno(E.EINVAL)
         remount(here, flags, bool(flags & M.MS_BIND))
+        tell_files(t, here)
         ns.event += 1
     elif flags & M.MS_BIND:
         name = t.mm.read_path(source)
@@ -121,6 +122,15 @@ def set_propagation(flags: int, place: Path) -> None:
 
 def contexts(t: Task) -> list[FSContext]:
     return [task.fs for task in t.kernel.every_task() if task.alive]
+
+
+def tell_files(t: Task, mount: Mount) -> None:
+    """The mount's flags have changed, on which access times depend."""
+    for task in t.kernel.tasks.values():
+        if task.alive:
+            for file in task.fds.files:
+                if file is not None and file.path is not None and file.path.mount is mount:
+                    file.remirror()
 
 
 class Users:
@@ -197,6 +207,7 @@ def mount_setattr(t: Task, dirfd: int, path: int, flags: int, attr: int, size: i
             elif atime == M.MOUNT_ATTR_RELATIME:
                 new |= M.MS_RELATIME
         m.flags = new | on
+        tell_files(t, m)
     ns.event += 1
     return 0
 

@@ -40,7 +40,7 @@ def unshare(t: Task, flags: int) -> int:
         cloning.new_mount_namespace(t.fs)
     if flags & S.CLONE_FILES and t.fds.users > 1:
         old = t.fds
-        t.fds = old.copy()
+        t.use_fds(old.copy())
         old.unref(t)
     if flags & S.CLONE_NEWUTS:
         t.uts = t.uts.copy()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.errors import Errno
-from sentry.vfs.file import File
+from sentry.vfs.file import NULL, File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -16,10 +17,15 @@ class FDTable:
     """Descriptors of a process (shared by CLONE_FILES): number -> open file description and close-on-exec flag.
 
     Threads that share it keep it in `users`: fork and clone call `copy` or `share`, exit and unshare `unref`. POSIX locks belong to
-    the table, as they do to Linux's files_struct.
+    the table, as they do to Linux's files_struct. `native` is C's copy (struct cn_fdt) of what it can read and write by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, native: ffi.CData | None = None) -> None:
+        if native is None:
+            native = lib.cn_fdt_new()
+        if not native:
+            raise Errno(E.ENOMEM)
+        self.native: ffi.CData = ffi.gc(native, lib.cn_fdt_free)
         self.files: list[File | None] = []
         self.cloexec: set[int] = set()
         self.users: int = 1  # tasks that share the table
@@ -47,6 +53,8 @@ class FDTable:
             files.append(None)
         files[fd] = file
         file.refs += 1
+        if file.mirror:
+            file.mirror_into(self.native, fd)
         if cloexec:
             self.cloexec.add(fd)
         if lowest <= self.next:
@@ -60,6 +68,10 @@ class FDTable:
         old = self.files[fd]
         file.refs += 1
         self.files[fd] = file
+        if file.mirror:
+            file.mirror_into(self.native, fd)
+        elif old is not None and old.native is not None:
+            lib.cn_fdt_set(self.native, fd, NULL)
         if cloexec:
             self.cloexec.add(fd)
         else:
@@ -70,6 +82,13 @@ class FDTable:
         """Takes the descriptor out; the caller must `finish` the file. EBADF."""
         file = self.get(fd)
         self.files[fd] = None
+        native = file.native
+        if native is not None:
+            if file.refs == 1:
+                lib.cn_fdt_close(self.native, fd, native)
+                file.native = None
+            else:
+                lib.cn_fdt_close(self.native, fd, NULL)
         self.cloexec.discard(fd)
         self.next = min(self.next, fd)
         return file
@@ -94,7 +113,7 @@ class FDTable:
 
     def copy(self) -> FDTable:
         """A fork's table: the same files, one more reference each."""
-        new = FDTable()
+        new = FDTable(lib.cn_fdt_copy(self.native))
         new.files = self.files[:]
         new.cloexec = set(self.cloexec)
         new.next = self.next

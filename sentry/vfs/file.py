@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
+from sentry.abi import mount as M
 from sentry.abi import poll as P
 from sentry.abi import stat as S
 from sentry.errors import Errno
@@ -24,6 +26,18 @@ if TYPE_CHECKING:
 WOULD_BLOCK: Final = -E.EAGAIN
 DT_DIR: Final = S.S_IFDIR >> 12
 
+# What C may take a description for, and its flags (CN_FILE_* of native/run/files.h).
+MIRROR_NULL: Final = 1
+MIRROR_ZERO: Final = 2
+MIRROR_HOST: Final = 3
+MIRROR_OWN: Final = 4
+MIRROR_MEM: Final = 5
+MIRROR_READ: Final = 1
+MIRROR_WRITE: Final = 2
+MIRROR_APPEND: Final = 4
+MIRROR_NOATIME: Final = 8
+NULL: Final = ffi.NULL
+
 
 class File:
     """An open file description (open(2), "Open file descriptions").
@@ -36,7 +50,7 @@ class File:
         self.flags: int = flags  # access mode and status flags
         self.path: Path | None = path  # None for pipes, sockets, eventfds...
         self.inode: Inode | None = inode
-        self.pos: int = 0
+        self.position: int = 0  # while C does not keep it: see pos
         self.refs: int = 0  # descriptors and in-flight uses; release() at 0
         self.waitq: WaitQueue = WaitQueue()
         self.seekable: bool = False  # pread, pwrite and lseek make sense
@@ -44,6 +58,8 @@ class File:
             -1
         )  # a host descriptor that data may go to and from directly, at any offset if seekable
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
+        self.mirror: int = 0  # MIRROR_*: what C may take it for, to read and write it by itself; 0: nothing
+        self.native: ffi.CData | None = None  # C's half while it has a number (struct cn_file)
         self.entries: list[DirEntry] | None = (
             None  # the listing that getdents goes through; pos is an index into it
         )
@@ -73,6 +89,79 @@ class File:
     @property
     def nonblocking(self) -> bool:
         return bool(self.flags & F.O_NONBLOCK)
+
+    @property
+    def pos(self) -> int:
+        """Where the next read or write goes, for files with positions."""
+        native = self.native
+        return self.position if native is None else lib.cn_file_pos(native)
+
+    @pos.setter
+    def pos(self, value: int) -> None:
+        native = self.native
+        if native is None:
+            self.position = value
+        else:
+            lib.cn_file_set_pos(native, value)
+
+    # C's half
+
+    def mirror_flags(self) -> int:
+        flags = self.flags
+        out = MIRROR_READ if not flags & (F.O_PATH | F.O_WRONLY) else 0
+        if self.writable:
+            out |= MIRROR_WRITE
+            if flags & F.O_APPEND:
+                out |= MIRROR_APPEND
+        path = self.path
+        if flags & F.O_NOATIME or path is None or path.mount.flags & (M.MS_NOATIME | M.MS_RDONLY):
+            out |= MIRROR_NOATIME
+        return out
+
+    def mirror_into(self, table: ffi.CData, fd: int) -> None:
+        """Lets C know of it, by number `fd` of a table (struct cn_fdt)."""
+        native = self.native
+        if native is not None:
+            lib.cn_fdt_set(table, fd, native)
+            return
+        mobj = self.mobj
+        data = self.mirror_data()
+        native = lib.cn_fdt_open(
+            table,
+            fd,
+            self.mirror,
+            self.mirror_flags(),
+            self.hostfd,
+            NULL if mobj is None else mobj.native,
+            NULL if data is None else data,
+            self.position,
+        )
+        if native:
+            self.native = native
+
+    def mirror_data(self) -> ffi.CData | None:
+        """What its inode's descriptions share (struct cn_data); writing needs it, but for devices and MIRROR_OWN."""
+        inode = self.inode
+        if inode is None or self.mirror < MIRROR_HOST or self.mirror == MIRROR_OWN:
+            return None
+        if self.mirror == MIRROR_HOST and not self.writable:
+            return None
+        return inode.mirror_data()
+
+    def remirror(self) -> None:
+        """Kind, flags, `hostfd` or `mobj` have changed; no call of C's is at work on what they were when this returns."""
+        native = self.native
+        if native is not None:
+            mobj = self.mobj
+            data = self.mirror_data()
+            lib.cn_file_set(
+                native,
+                self.mirror,
+                self.mirror_flags(),
+                self.hostfd,
+                NULL if mobj is None else mobj.native,
+                NULL if data is None else data,
+            )
 
     # Data. `offset` is meaningful for seekable files, -1 for streams.
 
@@ -179,6 +268,9 @@ class File:
 
     def close(self) -> None:
         """What the last reference's end means for every kind of file; then release()."""
+        if self.native is not None:
+            lib.cn_file_free(self.native)
+            self.native = None
         epitems = self.epitems
         if epitems is not None:
             self.epitems = None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from native._core import ffi, lib
 from sentry.abi import errno as E
+from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
 from sentry.vfs.attr import Attr, DirEntry, SetAttr
@@ -59,6 +61,7 @@ class Inode:
         self.opens: int = 0  # open file descriptions
         self.has_caps: bool = False  # security.capability was set: a write takes it away
         self.linkable: bool = False  # made by O_TMPFILE: may get a first name by linkat(2)
+        self.native: ffi.CData | None = None  # what C knows of its data (struct cn_data), once it was opened
         self.writers: int = 0  # open write descriptions; -n: n executions deny writing (ETXTBSY)
 
     # Attributes
@@ -73,6 +76,24 @@ class Inode:
 
     def touch(self, atime: bool, mtime: bool) -> None:
         """Data was read (atime) or written (mtime and ctime) now, through a File of this inode."""
+
+    # C's half
+
+    def mirror_data(self) -> ffi.CData:
+        """What C must know to write the data, and tells of that."""
+        if self.native is None:
+            self.native = ffi.gc(lib.cn_data_new(), lib.cn_data_free)
+            self.guard_writes()
+        return self.native
+
+    def write_guarded(self) -> bool:
+        """Must a write be looked at, because it changes more than data and times or may be refused?"""
+        return self.has_caps or self.mode & (S.S_ISUID | S.S_ISGID) != 0
+
+    def guard_writes(self) -> None:
+        """Tells C, after a change of what write_guarded looks at."""
+        if self.native is not None:
+            self.native.closed = 1 if self.write_guarded() else 0
 
     # Directories. Names are single components, never empty, "." or "..".
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import inotify as I
 from sentry.abi import stat as S
 
@@ -47,6 +48,7 @@ def attach(watch: Watch) -> None:
         inode.watches = []
     inode.watches.append(watch)
     STATE.watches += 1
+    lib.cn_files_watched(1)
 
 
 def detach(watch: Watch) -> None:
@@ -54,6 +56,8 @@ def detach(watch: Watch) -> None:
     if watches is not None and watch in watches:
         watches.remove(watch)
         STATE.watches -= 1
+        if STATE.watches == 0:
+            lib.cn_files_watched(0)
         if not watches:
             watch.inode.watches = None
 

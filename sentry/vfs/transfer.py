@@ -125,6 +125,20 @@ def after_read(file: File) -> None:
         notify.at(path.dentry, I.IN_ACCESS)
 
 
+def lock_position(file: File) -> int:
+    """The position, which C's calls leave alone until unlock_position."""
+    native = file.native
+    return file.position if native is None else lib.cn_file_lock_pos(native)
+
+
+def unlock_position(file: File, pos: int) -> None:
+    native = file.native
+    if native is None:
+        file.position = pos
+    else:
+        lib.cn_file_unlock_pos(native, pos)
+
+
 def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
     """read(2) and pread(2): `offset` -1 means at the description's position."""
     if offset >= 0 and not file.seekable and not file.flags & F.O_PATH:
@@ -144,8 +158,12 @@ def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) ->
     if offset >= 0 or file.own_position:
         n = read_at(t, file, addr, count, offset, flags)
     else:
-        n = read_at(t, file, addr, count, file.pos, flags)
-        file.pos += n
+        pos = lock_position(file)
+        try:
+            n = read_at(t, file, addr, count, pos, flags)
+            pos += n
+        finally:
+            unlock_position(file, pos)
     if n:
         after_read(file)
     return n
@@ -159,7 +177,7 @@ def readv(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> i
             raise Errno(E.ESPIPE)
         return read_stream(t, file, iov, flags)
     at_host = file.own_position and offset < 0
-    pos = file.pos if offset < 0 else offset
+    pos = lock_position(file) if offset < 0 else offset
     total = 0
     try:
         for seg in iov:
@@ -175,7 +193,7 @@ def readv(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> i
             raise
     finally:
         if offset < 0:
-            file.pos += total
+            unlock_position(file, pos + total)
         if total:
             after_read(file)
     return total
@@ -248,6 +266,7 @@ def before_write(t: Task, file: File) -> None:
     if inode is not None and inode.has_caps:
         inode.has_caps = False
         attrs.drop_file_caps(inode)
+        inode.guard_writes()
     if inode is not None and inode.mode & (S.S_ISUID | S.S_ISGID):
         mode = access.without_privileges(t.creds, inode)
         if mode != inode.mode:
@@ -291,14 +310,33 @@ def write_at(t: Task, file: File, addr: int, count: int, offset: int) -> int:
 
 
 def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
-    append = file.flags & F.O_APPEND or flags & APPEND
+    """Nothing that C writes comes between."""
+    inode = file.inode
+    shared = None if inode is None else inode.native
+    here = lock_position(file) if offset < 0 else offset
+    after = here
+    if shared is not None:
+        lib.cn_data_lock(shared)
+    try:
+        if file.flags & F.O_APPEND or flags & APPEND:
+            pos = file.size()
+        elif file.own_position and offset < 0:
+            pos = file.seek(t, 0, F.SEEK_CUR)
+        else:
+            pos = here
+        total = write_segments(t, file, iov, offset, pos)
+        if total:
+            after = pos + total
+        return total
+    finally:
+        if shared is not None:
+            lib.cn_data_unlock(shared)
+        if offset < 0:
+            unlock_position(file, after)
+
+
+def write_segments(t: Task, file: File, iov: list[Segment], offset: int, pos: int) -> int:
     at_host = file.own_position and offset < 0
-    if append:
-        pos = file.size()
-    elif at_host:
-        pos = file.seek(t, 0, F.SEEK_CUR)
-    else:
-        pos = file.pos if offset < 0 else offset
     count = sum_of(iov)
     if pos > MAX_POS - count:
         raise Errno(E.EINVAL)
@@ -320,8 +358,6 @@ def write_seekable(t: Task, file: File, iov: list[Segment], offset: int, flags: 
         if total == 0:
             raise
     finally:
-        if offset < 0 and total:
-            file.pos = pos + total
         if total:
             after_write(file)
     return total

@@ -71,6 +71,7 @@ def set_value(t: Task, place: Path, name: bytes, value: bytes, flags: int) -> No
         if (revision, len(value)) not in ((2, 20), (3, 24)):
             raise Errno(E.EINVAL)
         inode.has_caps = True
+        inode.guard_writes()
     inode.setxattr(name, value, flags)
     notify.at(place.dentry, I.IN_ATTRIB)
 

@@ -27,7 +27,7 @@ from sentry.vfs.attr import (
     DirEntry,
     SetAttr,
 )
-from sentry.vfs.file import DirFile, File
+from sentry.vfs.file import MIRROR_HOST, DirFile, File
 from sentry.vfs.inode import Inode
 from sentry.vfs.walk import INTENT
 
@@ -122,6 +122,7 @@ class GoferInode(Inode):
         self.mode = attr.mode
         self.stale = False
         self.seen = time.monotonic_ns()
+        self.guard_writes()
 
     def getattr(self) -> Attr:
         if self.stale or (self.fs.shared and time.monotonic_ns() - self.seen > FRESH):
@@ -203,6 +204,8 @@ class GoferFile(GoferInode):
             attr.ctime = st.st_ctime_ns
             self.stale = False
             return attr
+        if self.writers > 0:
+            self.stale = True  # C may have written
         return super().getattr()
 
     def host(self, flags: int) -> int:
@@ -281,6 +284,7 @@ class GoferOpenFile(File):
         self.file: GoferFile = inode
         self.seekable = True
         self.hostfd = hostfd
+        self.mirror = MIRROR_HOST
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         try:
@@ -327,6 +331,8 @@ class GoferOpenFile(File):
 
     def release(self) -> None:
         file = self.file
+        if self.writable:
+            file.stale = True  # C may have written
         if file.opens == 0 and file.fid is not None and file.fid.pinned:
             file.close_hosts()  # it has no name any more: its data can go
 
