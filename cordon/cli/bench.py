@@ -6,8 +6,12 @@ import argparse
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="cordon bench", description="Measures system calls natively and in sandboxes.")
-    parser.add_argument("--platform", action="append", metavar="P", help="a platform to measure; default: all that work")
+    parser = argparse.ArgumentParser(
+        prog="cordon bench", description="Measures system calls natively and in sandboxes."
+    )
+    parser.add_argument(
+        "--platform", action="append", metavar="P", help="a platform to measure; default: all that work"
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="interleaved rounds (default 3)")
     parser.add_argument("case", nargs="*", help="cases to measure, such as getpid; default: all")
     a = parser.parse_args(argv)

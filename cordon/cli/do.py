@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument("--platform", default="auto", metavar="P", help="auto (default), ptrace, systrap or kvm")
-    p.add_argument("--root", default="", metavar="DIR", help="show this directory as the root (/: the whole host tree)")
+    p.add_argument(
+        "--root", default="", metavar="DIR", help="show this directory as the root (/: the whole host tree)"
+    )
     p.add_argument(
         "--mount", action="append", default=[], metavar="SRC:DST[:ro|rw]",
         help="show a host file or directory too, read-only unless rw",
@@ -36,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cwd", default="", metavar="DIR", help="start in this directory of the sandbox")
     p.add_argument("--user", metavar="UID[:GID]", help="run as this user; default: the caller's ids")
     p.add_argument("--hostname", default="cordon", metavar="NAME")
-    p.add_argument("--timeout", type=float, default=0.0, metavar="SECONDS", help="end the sandbox after this time")
+    p.add_argument(
+        "--timeout", type=float, default=0.0, metavar="SECONDS", help="end the sandbox after this time"
+    )
     p.add_argument("--memory", metavar="SIZE", help="limit of guest memory, such as 512M")
     p.add_argument("--pids", type=int, default=0, metavar="N", help="limit of processes and threads")
     p.add_argument("--strace", action="store_true", help="print every system call to stderr or the debug log")

@@ -16,9 +16,6 @@ from cordon.oci.mounts import Mount
 from cordon.oci.reader import BadDocument, Reader
 from cordon.oci.reader import load as load_json
 
-#: The version of the specification that this runtime implements.
-OCI_VERSION = "1.2.0"
-OCI_OLDEST = "1.0.0"
 #: Hooks in the order of their moments.
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 MAX_ID = 0xFFFFFFFE

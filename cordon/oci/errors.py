@@ -41,7 +41,9 @@ def rfc3339(seconds: float | None = None) -> str:
     """A time (now by default; seconds since 1970) in UTC with nanoseconds, as in state and logs."""
     ns = time.time_ns() if seconds is None else int(seconds * 1e9)
     whole, rest = divmod(ns, 1_000_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{rest:09d}Z"
+    t = time.gmtime(whole)
+    day = f"{t.tm_year:04d}-{t.tm_mon:02d}-{t.tm_mday:02d}"
+    return f"{day}T{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}.{rest:09d}Z"
 
 
 class Log:
@@ -51,14 +53,29 @@ class Log:
         self.path = ""
         self.json = False
         self.debug = False
+        #: Opened by `keep`, else -1.
+        self.fd = -1
+
+    def keep(self) -> int:
+        """Opens the file for good, for a process that will change its root; its descriptor, -1 for none."""
+        if self.path and self.fd < 0:
+            try:
+                self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            except OSError:
+                pass
+        return self.fd
 
     def write(self, level: str, text: str) -> None:
         """Appends one line. A log that can't be written never stops the command."""
         if not self.path or (level == "debug" and not self.debug):
             return
         try:
-            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as f:
-                f.write(self.line(level, text))
+            data = self.line(level, text).encode("utf-8", "backslashreplace")
+            if self.fd >= 0:
+                os.write(self.fd, data)
+                return
+            with open(self.path, "ab") as f:
+                f.write(data)
         except OSError:
             pass
 

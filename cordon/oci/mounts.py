@@ -21,7 +21,7 @@ IGNORED = frozenset(
     (
         "defaults", "async", "sync", "dirsync", "acl", "noacl", "iversion", "noiversion", "lazytime", "nolazytime", "loud",
         "silent", "mand", "nomand", "user_xattr", "nouser_xattr", "rnoatime", "ratime", "rdiratime", "rnodiratime",
-        "rnorelatime", "rrelatime", "rnostrictatime", "rstrictatime", "copyup", "tmpcopyup", "notmpcopyup", "z", "Z", "U",
+        "rnorelatime", "rrelatime", "rnostrictatime", "rstrictatime", "notmpcopyup", "z", "Z", "U",
     )
 )  # fmt: skip
 PRIVATE = frozenset(("private", "rprivate", "unbindable", "runbindable"))
@@ -73,6 +73,8 @@ class Mount:
             raise r.bad(key, "cannot be honoured: a container's mounts are new, there is nothing to remount")
         elif option in ("idmap", "ridmap"):
             raise r.bad(key, "cannot be honoured: id-mapped mounts are not supported")
+        elif option in ("tmpcopyup", "copyup"):
+            self.data.append("tmpcopyup")
         elif option and option not in IGNORED and option not in PRIVATE:
             self.data.append(option)
 

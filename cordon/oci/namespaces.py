@@ -1,0 +1,139 @@
+"""The container process's own namespaces and root: what engines find at /proc/PID/ns when they look for the container's.
+
+The guest is confined by the sentry, not by these. They are there for engines that configure a network namespace, join one for a
+pod, or copy files in and out by joining the mount namespace.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import struct
+import sys
+import time
+
+from cordon.oci.config import Config
+from cordon.oci.errors import RuntimeFailure, log, why
+from cordon.oci.translate import Plan
+from native._core import ffi, lib
+
+KINDS = (("ipc", lib.CN_NS_IPC), ("uts", lib.CN_NS_UTS), ("network", lib.CN_NS_NET))
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+AT_FDCWD = -100
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+
+
+class Namespaces:
+    """Those of config.json that the container process is in itself: ipc, uts, network, mount."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.wanted = config.linux.namespaces
+        self.admin = True
+
+    def enter(self) -> None:
+        """Joins those with a path, makes the others. Without the right to make new ones (an ordinary user) it stays where it is."""
+        new = 0
+        for kind, bit in KINDS:
+            path = self.wanted.get(kind)
+            if path:
+                join(kind, path, bit)
+            elif path is not None:
+                new |= bit
+        if new:
+            r = int(lib.cn_ns_enter(new, 0, 0))
+            if r == -errno.EPERM:
+                self.admin = False
+                log.write(
+                    "debug", "no right to make namespaces: the container process stays in its starter's"
+                )
+                return
+            if r < 0:
+                raise RuntimeFailure(f"new namespaces: {os.strerror(-r).lower()}")
+        if self.wanted.get("network") == "":
+            raise_loopback()
+        if self.wanted.get("uts") == "" and self.config.hostname:
+            _socket.sethostname(self.config.hostname)
+
+    def window(self, plan: Plan) -> Window | None:
+        """The view for engines, None if the container shares the host's mount namespace or there is no right to make one."""
+        return Window(plan) if self.admin and self.wanted.get("mount") == "" else None
+
+
+def join(kind: str, path: str, bit: int) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise RuntimeFailure(f"{kind} namespace {path}: {why(e)}") from None
+    r = int(lib.cn_ns_join(fd, bit))
+    os.close(fd)
+    if r < 0:
+        raise RuntimeFailure(f"{kind} namespace {path}: cannot join it: {os.strerror(-r).lower()}")
+
+
+def raise_loopback() -> None:
+    """Brings `lo` of a new network namespace up, as engines expect it."""
+    s = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(s.fileno(), SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(s.fileno(), SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
+    except OSError as e:
+        raise RuntimeFailure(f"network namespace: cannot bring lo up: {why(e)}") from None
+    finally:
+        s.close()
+
+
+class Window:
+    """The container's root and bind mounts as a mount namespace of the host, for engines that copy files through it.
+
+    What the sentry holds in memory (tmpfs) is not there: an empty read-only directory stands for it.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def open(self) -> None:
+        """Changes this process's root. No file is opened by name and nothing imported after that: names are the guest's."""
+        os.environ["TZ"] = "UTC0"
+        time.tzset()
+        sys.path.clear()
+        sys.meta_path.clear()
+        check("mount namespace", lib.cn_ns_enter(lib.CN_NS_MOUNT, 0, 0))
+        root = self.plan.exports[0]
+        tree = clone(root.source, root.readonly)
+        trees = [
+            (clone(source, readonly) if source else -1, os.fsencode(place))
+            for source, place, readonly in self.plan.view
+        ]
+        check("root", lib.cn_tree_attach(tree, AT_FDCWD, os.fsencode(root.source)))
+        os.close(tree)
+        os.chdir(root.source)
+        check("root", lib.cn_root_pivot(b"."))
+        os.chdir("/")
+        for fd, place in trees:
+            if fd >= 0:
+                r = int(lib.cn_tree_attach(fd, AT_FDCWD, place))
+                os.close(fd)
+            else:
+                flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC
+                r = int(lib.cn_mount(b"cordon", place, b"tmpfs", flags, ffi.NULL))
+            if r < 0:  # a place that is not in the root (read-only, or a link into nowhere)
+                log.write("debug", f"engines will not see {os.fsdecode(place)}: {os.strerror(-r)}")
+
+
+def clone(source: str, readonly: bool) -> int:
+    fd = check(source, lib.cn_tree_clone(AT_FDCWD, os.fsencode(source), 1))
+    attrs = lib.CN_MNT_NOSUID | lib.CN_MNT_NODEV | (lib.CN_MNT_RDONLY if readonly else 0)
+    check(source, lib.cn_tree_setattr(fd, attrs, 1))
+    return fd
+
+
+def check(what: str, r: int) -> int:
+    if r < 0:
+        raise RuntimeFailure(f"mount view: {what}: {os.strerror(-r).lower()}")
+    return int(r)

@@ -1,0 +1,70 @@
+"""Pods: containers of one pod live in one sandbox, told by the annotations of containerd's CRI, CRI-O and podman."""
+
+from __future__ import annotations
+
+import os
+
+from cordon.oci import lifecycle
+from cordon.oci.config import Config
+from cordon.oci.errors import NoContainer, RuntimeFailure, log
+from cordon.oci.state import SOCKET_FILE, State, StateDir
+
+#: (annotation of the type, annotation of the sandbox's id)
+ANNOTATIONS = (
+    ("io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"),
+    ("io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri-o.SandboxID"),
+)
+SHARED = ("pid", "ipc", "uts")
+
+
+class Pod:
+    """The sandbox that a container joins."""
+
+    def __init__(self, directory: StateDir, state: State) -> None:
+        #: Of the container that the sandbox was made for.
+        self.id = state.id
+        self.socket = os.path.join(directory.path, SOCKET_FILE)
+        self.members = members(directory, state.id)
+
+    def shared(self, config: Config) -> dict[str, str]:
+        """Kind of namespace -> container of this sandbox whose /proc/PID/ns/... the configuration joins."""
+        out = {}
+        for kind in SHARED:
+            path = config.linux.namespaces.get(kind, "")
+            parts = path.split("/")
+            if len(parts) == 5 and parts[1] == "proc" and parts[3] == "ns" and parts[2].isdigit():
+                cid = self.members.get(int(parts[2]))
+                if cid is not None:
+                    out[kind] = cid
+        return out
+
+
+def members(directory: StateDir, sandbox: str) -> dict[int, str]:
+    """Container process -> id, of all in one sandbox."""
+    found = {}
+    for cid in directory.root.ids():
+        try:
+            with StateDir.open(directory.root, cid, False) as d:
+                state = d.read()
+        except RuntimeFailure:
+            continue
+        if sandbox in (state.id, state.sandbox):
+            found[state.pid] = state.id
+    return found
+
+
+def sandbox_of(config: Config, directory: StateDir) -> Pod | None:
+    """The sandbox to join, None for one of its own."""
+    for kind, owner in ANNOTATIONS:
+        cid = config.annotations.get(owner, "")
+        if config.annotations.get(kind) != "container" or not cid or cid == directory.id:
+            continue
+        try:
+            with StateDir.open(directory.root, cid, False) as d:
+                state = d.read()
+                if state.status() in (lifecycle.CREATED, lifecycle.RUNNING):
+                    return Pod(d, state)
+        except NoContainer:
+            pass
+        log.write("debug", f'no live sandbox "{cid}" to join: the container gets its own')
+    return None
