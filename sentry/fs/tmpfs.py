@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 4096
 DAY: Final = 86_400_000_000_000
+LAST: Final = (1 << 63) - 1  # ns; times that a guest sets may be later
 MAX_SIZE: Final = 0x7FFFFFFFFFFFFFFF
 DIRENT_SIZE: Final = 20  # what a directory of Linux's tmpfs counts for an entry
 XATTR_SPACE: Final = 1 << 20  # bytes of extended attributes one inode may have
@@ -218,7 +219,9 @@ class TmpFile(TmpInode):
     def next_atime(self) -> int:
         """From when on a read counts for the access time (see TmpInode.touch)."""
         attr = self.attr
-        return attr.atime + DAY if attr.atime > attr.mtime and attr.atime > attr.ctime else 0
+        if attr.atime > attr.mtime and attr.atime > attr.ctime:
+            return min(max(attr.atime + DAY, 0), LAST)
+        return 0
 
     def absorb(self) -> None:
         """Takes over the times of what C has read and written."""

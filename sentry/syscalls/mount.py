@@ -126,7 +126,7 @@ def contexts(t: Task) -> list[FSContext]:
 
 def tell_files(t: Task, mount: Mount) -> None:
     """The mount's flags have changed, on which access times depend."""
-    for task in t.kernel.tasks.values():
+    for task in t.kernel.every_task():
         if task.alive:
             for file in task.fds.files:
                 if file is not None and file.path is not None and file.path.mount is mount:
