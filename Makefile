@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # CORDON_FULL=1 runs the tests marked slow as well.
 MARKS := $(if $(CORDON_FULL),,-m 'not slow')
-SOURCES := $(shell find cordon sentry gofer platforms native -name '*.py' -o -name '*.[chS]' -o -name '*.toml' -o -name '*.lds' -o -name flags)
-PACKAGES := cordon sentry gofer platforms
+SOURCES := $(shell find cordon sentry gofer broker platforms native -name '*.py' -o -name '*.[chS]' -o -name '*.toml' -o -name '*.lds' -o -name flags)
+PACKAGES := cordon sentry gofer broker platforms
 LINTED := $(PACKAGES) native tests bench tools setup.py
 
 .PHONY: help run build test lint bench asan dev docs clean

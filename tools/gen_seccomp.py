@@ -1,12 +1,12 @@
 """Makes BPF programs of the seccomp tables.
 
-    python tools/gen_seccomp.py            writes gofer/filter.py and sentry/filter.py
+    python tools/gen_seccomp.py            writes filter.py of gofer, sentry and broker
     python tools/gen_seccomp.py --check    exit 1 when one differs from its table
 
-A table (gofer/seccomp.toml, sentry/seccomp.toml) is a list of rows: `call`, a list of names; `args`, conditions
+A table (seccomp.toml beside it) is a list of rows: `call`, a list of names; `args`, conditions
 "index & mask == value" on its 64-bit arguments, all of which must hold; `only`, the variant or variants the row belongs
-to; `errno`, a number returned instead of allowing; and a `reason`. A call that no row allows is trapped (SIGSYS), one of
-another architecture kills.
+to (ptrace-net has the rows of ptrace and of net); `errno`, a number returned instead of allowing; and a `reason`. A call
+that no row allows is trapped (SIGSYS), one of another architecture kills.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ X32_BIT = 0x40000000
 OFF_NR, OFF_ARCH, OFF_ARGS = 0, 4, 16
 
 NUMBERS: dict[str, int] = {}
-FILES = {"gofer": ("ro", "rw"), "sentry": ("ptrace", "systrap", "kvm")}
+FILES = {
+    "gofer": ("ro", "rw"),
+    "sentry": ("ptrace", "systrap", "kvm", "ptrace-net", "systrap-net", "kvm-net"),
+    "broker": ("broker",),
+}
 
 
 class Test(NamedTuple):
@@ -86,7 +90,7 @@ def rules(name: str, variant: str) -> dict[int, list[Rule]]:
     found: dict[int, list[Rule]] = {}
     for row in rows(name):
         only = row.get("only", [variant])
-        if variant not in ([only] if isinstance(only, str) else only):
+        if not {variant, *variant.split("-")} & set([only] if isinstance(only, str) else only):
             continue
         action = ERRNO | row["errno"] if "errno" in row else ALLOW
         tests = tuple(parse_test(a) for a in row.get("args", []))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = [("gofer", "ro"), ("gofer", "rw"), ("sentry", "ptrace")]
+CASES = [("gofer", "ro"), ("gofer", "rw"), ("sentry", "ptrace"), ("sentry", "ptrace-net"), ("broker", "broker")]
 LAST_NR = 460
 PROBES = (
     335,
@@ -124,6 +124,8 @@ def allows(rules: list[Any], args: list[int]) -> bool:
 def program_of(name: str, variant: str) -> bytes:
     if name == "gofer":
         from gofer.filter import PROGRAMS
+    elif name == "broker":
+        from broker.filter import PROGRAMS
     else:
         from sentry.filter import PROGRAMS
     return PROGRAMS[variant]
@@ -177,6 +179,6 @@ def test_another_architecture_kills(name: str, variant: str) -> None:
 
 
 def test_every_row_has_a_reason() -> None:
-    for name in ("gofer", "sentry"):
+    for name in ("gofer", "sentry", "broker"):
         for row in GEN.rows(name):
             assert row["reason"].strip(), row

@@ -11,14 +11,15 @@ import pytest
 
 from tests.harness import ROOT
 
-PACKAGES = ("native", "platforms", "sentry", "gofer", "cordon")
+PACKAGES = ("native", "platforms", "sentry", "gofer", "broker", "cordon")
 #: What each package may import of ours. The sentry uses the gofer's client and codec only.
 MAY = {
     "native": {"native"},
     "platforms": {"platforms", "native"},
-    "sentry": {"sentry", "platforms", "native", "gofer.p9", "gofer.client", "gofer.extension"},
+    "sentry": {"sentry", "platforms", "native", "gofer.p9", "gofer.client", "gofer.extension", "broker.client", "broker.wire"},
     "gofer": {"gofer", "native"},
-    "cordon": {"cordon", "sentry", "platforms", "gofer", "native"},
+    "broker": {"broker", "native"},
+    "cordon": {"cordon", "sentry", "platforms", "gofer", "broker", "native"},
 }
 
 
@@ -52,7 +53,7 @@ def test_abi_imports_nothing() -> None:
 
 def test_interface_imports_no_kernel() -> None:
     """`import cordon` and cordon.run itself know neither sentry nor gofer nor native code."""
-    ours = ("sentry", "gofer", "native", "platforms")
+    ours = ("sentry", "gofer", "broker", "native", "platforms")
     code = f"import sys, cordon; cordon.run; print([m for m in sys.modules if m.split('.')[0] in {ours}])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -62,7 +63,7 @@ def test_a_folder_of_the_same_name_does_not_shadow(tmp_path: Path) -> None:
     """A user's folder named like a package or a module of the library is not imported by the command."""
     from tests.harness import CORDON
 
-    for name in ("sentry", "gofer", "native", "json", "argparse"):
+    for name in ("sentry", "gofer", "broker", "native", "json", "argparse"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('shadowed')\n")
     done = subprocess.run([CORDON, "do", "--", "echo", "fine"], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -1,0 +1,1 @@
+"""The process that makes host sockets for one sandbox (docs/network.md)."""
