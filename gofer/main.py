@@ -86,12 +86,53 @@ def enter(spec: GoferSpec) -> bool:
     return admin
 
 
-def confine(spec: GoferSpec, privileged: bool) -> list[ExtendedConnection]:
+class Mapper:
+    """The outer process's part in the inner one's user namespace: writes its id maps, which takes rights outside of it."""
+
+    def __init__(self, spec: GoferSpec) -> None:
+        self.spec: GoferSpec = spec
+        self.asked: tuple[int, int] = os.pipe()
+        self.done: tuple[int, int] = os.pipe()
+
+    def serve(self, pid: int) -> None:
+        """In the outer process: when the inner one asks. It ends without an answer if the maps can't be written."""
+        os.close(self.asked[1])
+        os.close(self.done[0])
+        if os.read(self.asked[0], 1) == b"m":
+            try:
+                for name, rows in (("uid_map", self.spec.uid_map), ("gid_map", self.spec.gid_map)):
+                    text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in rows)
+                    with open(f"/proc/{pid}/{name}", "wb", buffering=0) as f:
+                        f.write(text.encode())
+                os.write(self.done[1], b"m")
+            except OSError as e:
+                log(self.spec, f"gofer: cannot map ids: {os.strerror(e.errno or 0)}")
+        os.close(self.asked[0])
+        os.close(self.done[1])
+
+    def enter(self) -> None:
+        """In the inner process: new user namespace, its root."""
+        need(lib.cn_ns_user(), "make its user namespace")
+        os.write(self.asked[1], b"m")
+        os.close(self.asked[1])
+        os.close(self.done[1])
+        if os.read(self.done[0], 1) != b"m":
+            raise GoferError("gofer: cannot map ids (uid_map, gid_map): the host refuses the maps")
+        os.close(self.done[0])
+        os.close(self.asked[0])
+        os.setresgid(0, 0, 0)
+        os.setgroups([])
+        os.setresuid(0, 0, 0)
+
+
+def confine(spec: GoferSpec, privileged: bool, mapper: Mapper | None) -> list[ExtendedConnection]:
     """Everything between the new namespaces and the first message."""
     magic = need(lib.cn_tree_clone(view.AT_FDCWD, b"/proc/self/fd", 0), "reach its descriptors")
     roots = view.build(spec.exports, privileged)
     os.fchdir(magic)
     os.close(magic)
+    if mapper is not None:
+        mapper.enter()
     os.umask(0)
     readonly = all(e.readonly for e in spec.exports)
     keep = CAPS_RO if readonly else CAPS_RW
@@ -135,8 +176,11 @@ def run(spec: GoferSpec) -> NoReturn:
         raise_fd_limit()
         privileged = enter(spec)
         me = os.getpid()
+        mapper = Mapper(spec) if spec.uid_map else None
         child = os.fork()
         if child:
+            if mapper is not None:
+                mapper.serve(child)
             for e in spec.exports:
                 os.close(e.fd)
             if spec.ready >= 0:
@@ -145,7 +189,7 @@ def run(spec: GoferSpec) -> NoReturn:
         # In the new pid namespace the parent's number can't be seen (0), so a parent that died before this line is missed only if it
         # died within the fork; the sockets' end ends the gofer then.
         need(lib.cn_die_with_parent(0), f"tie itself to process {me}")
-        connections = confine(spec, privileged)
+        connections = confine(spec, privileged, mapper)
         tell(spec, "ok")
         serve(connections)
         code = 0

@@ -1,6 +1,8 @@
 """What a gofer serves: the JSON document on an inherited descriptor from the front, read into typed classes.
 
     exports   [export]   one file tree each, on a socket of its own
+    uid_map, gid_map  [[inside, outside, count]]   ids as the guest knows them and as they are on the host: the gofer serves from a user
+                         namespace with these maps (its starter is root then); none: ids are the host's
     uid, gid  int        how the caller's own files look when the gofer needs a user namespace (caller not root);
                          -1: as the caller's own ids
     log       int        descriptor for messages, -1: stderr
@@ -44,6 +46,8 @@ class GoferSpec:
         self.exports: list[Export] = []
         self.uid: int = -1
         self.gid: int = -1
+        self.uid_map: list[tuple[int, int, int]] = []
+        self.gid_map: list[tuple[int, int, int]] = []
         self.log: int = -1
         self.ready: int = -1
 
@@ -55,6 +59,7 @@ def to_json(spec: GoferSpec) -> bytes:
         for e in spec.exports
     ]
     document = {"exports": exports, "uid": spec.uid, "gid": spec.gid, "log": spec.log, "ready": spec.ready}
+    document.update({"uid_map": spec.uid_map, "gid_map": spec.gid_map})
     return json.dumps(document).encode()
 
 
@@ -74,6 +79,19 @@ def take_int(value: dict[str, Any], key: str, default: int, where: str) -> int:
     if not isinstance(v, int) or isinstance(v, bool) or not -1 <= v < 0xFFFFFFFF:
         raise GoferError(f"gofer spec: {where}.{key} is not a number from -1 to 4294967294")
     return v
+
+
+def take_map(value: dict[str, Any], key: str) -> list[tuple[int, int, int]]:
+    rows = value.pop(key, [])
+    bad = GoferError(f"gofer spec: spec.{key} is not a list of [inside, outside, count]")
+    if not isinstance(rows, list):
+        raise bad
+    found: list[tuple[int, int, int]] = []
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 3 or not all(type(n) is int and 0 <= n < 1 << 32 for n in row):
+            raise bad
+        found.append((row[0], row[1], row[2]))
+    return found
 
 
 def take_export(value: Any, where: str) -> Export:
@@ -115,6 +133,8 @@ def parse(document: bytes) -> GoferSpec:
     spec.exports = [take_export(e, f"exports[{i}]") for i, e in enumerate(exports)]
     spec.uid = take_int(value, "uid", -1, "spec")
     spec.gid = take_int(value, "gid", -1, "spec")
+    spec.uid_map = take_map(value, "uid_map")
+    spec.gid_map = take_map(value, "gid_map")
     spec.log = take_int(value, "log", -1, "spec")
     spec.ready = take_int(value, "ready", -1, "spec")
     if value:

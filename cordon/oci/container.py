@@ -181,6 +181,8 @@ class Container:
                 {"source": e.source, "fd": fd, "readonly": e.readonly}
                 for e, fd in zip(order.plan.exports, gofer_fds, strict=True)
             ],
+            "uid_map": translate.rows(order.plan.config.linux.uid_map),
+            "gid_map": translate.rows(order.plan.config.linux.gid_map),
             "ready": ready,
             "log": self.errors,
         }

@@ -79,6 +79,11 @@ static int clone_flags(uint32_t what)
     return flags;
 }
 
+int cn_ns_user(void)
+{
+    return ret(unshare(CLONE_NEWUSER));
+}
+
 int cn_ns_join(int fd, uint32_t what)
 {
     return ret(setns(fd, clone_flags(what)));

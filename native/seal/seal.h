@@ -21,6 +21,8 @@ enum {
 /* New namespaces (CN_NS_* bits). With CN_NS_USER the caller's uid and gid are mapped to `uid` and `gid` alone (setgroups
  * denied); both are ignored otherwise. With CN_NS_MOUNT no mount made later reaches the host. */
 int cn_ns_enter(uint32_t what, uint32_t uid, uint32_t gid);
+/* A new user namespace with no ids mapped yet: a process outside writes the maps. */
+int cn_ns_user(void);
 /* Joins the namespace that `fd` is (/proc/PID/ns/..., or a file bound over one), which must be of the one kind `what`. */
 int cn_ns_join(int fd, uint32_t what);
 
