@@ -20,7 +20,7 @@ from cordon.oci import console, hooks, keeper, translate
 from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
 from cordon.oci.errors import RuntimeFailure, log, why
-from cordon.oci.namespaces import Namespaces
+from cordon.oci.namespaces import Namespaces, Window
 from cordon.oci.state import EXIT_FILE, State, write_file
 from cordon.oci.translate import Plan
 from cordon.spawn import GOFER_TIMEOUT, close_all_but, fork, gofer_body, sentry_body
@@ -112,7 +112,9 @@ class Container:
         self.children: dict[str, int] = {}
         self.terminal = -1
         self.owner: Connection
+        self.window: Window | None = None
         self.gofer_ready = -1
+        self.broker_ready = -1
 
     def run(self) -> int:
         try:
@@ -125,6 +127,8 @@ class Container:
             return 1
         k = keeper.Keeper(self.owner, self.order.state.id, 0, self.terminal >= 0)
         k.take_signals()
+        if self.window is not None and self.window.processes.fd >= 0:
+            k.also[self.window.processes.fd] = lambda: self.show_processes(k)
         for what, pid in self.children.items():
             k.watch(pid, what)
         lib.cn_outlive_parent()
@@ -133,6 +137,14 @@ class Container:
         status = k.run()
         self.finish(status, k.end or {})
         return status
+
+    def show_processes(self, k: keeper.Keeper) -> None:
+        """Somebody opens the list of processes in the window."""
+        assert self.window is not None
+        try:
+            self.window.processes.refresh(k.processes())
+        finally:
+            self.window.processes.allow()
 
     # Before "ready"
 
@@ -149,8 +161,9 @@ class Container:
         self.line.say({"namespaces": True})
         if self.line.hear() is None:
             os._exit(1)
-        self.start(namespaces)
+        self.start()
         window = namespaces.window(order.plan)
+        self.window = window
         hooks.run_all(
             "createContainer",
             [h.to_plain() for h in config.hooks["createContainer"]],
@@ -161,7 +174,7 @@ class Container:
         if window is not None:
             window.open()
 
-    def start(self, namespaces: Namespaces) -> None:
+    def start(self) -> None:
         """Forks gofer and sentry; the guest's streams go to the sentry and nowhere else."""
         order = self.order
         process = order.plan.config.process
@@ -196,13 +209,16 @@ class Container:
 
         if order.listen >= 0:
             ours, theirs = socket.socketpair()
-            document = self.sandbox(namespaces, sentry_fds, stdio, preserve, theirs.fileno())
+            broker = self.start_broker()
+            document = self.sandbox(sentry_fds, stdio, preserve, theirs.fileno(), broker)
 
             def sentry() -> int:
                 return 1 if lib.cn_die_with_parent(me) < 0 else sentry_body(document)
 
-            keep = [*sentry_fds, *stdio, *preserve, theirs.fileno(), order.listen, order.debug_log]
+            keep = [*sentry_fds, *stdio, *preserve, theirs.fileno(), order.listen, order.debug_log, broker]
             self.children["sentry"] = fork(sentry, keep)
+            if broker >= 0:
+                os.close(broker)
             theirs.close()
             os.close(order.listen)
             self.owner = Connection(ours)
@@ -232,8 +248,28 @@ class Container:
         console.control(slave)
         return [slave]
 
+    def start_broker(self) -> int:
+        """The process that makes the guest's host sockets, in this one's network namespace; the sentry's end of its line or -1."""
+        if translate.network_of(self.order.plan.config) == "none":
+            return -1
+        from broker import main as broker
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.broker_ready, ready = os.pipe()
+        me = os.getpid()
+
+        def body() -> int:
+            if lib.cn_die_with_parent(me) < 0:
+                os._exit(1)
+            broker.run(broker.BrokerSpec(ours.fileno(), "", ready, self.errors))
+
+        self.children["broker"] = fork(body, [ours.fileno(), ready, self.errors])
+        ours.close()
+        os.close(ready)
+        return theirs.detach()
+
     def sandbox(
-        self, namespaces: Namespaces, sockets: list[int], stdio: list[int], preserve: list[int], control: int
+        self, sockets: list[int], stdio: list[int], preserve: list[int], control: int, broker: int
     ) -> dict[str, Any]:
         """The sentry's document."""
         order = self.order
@@ -245,7 +281,8 @@ class Container:
             "memory": container["memory"],
             "strace": order.strace,
             "log": order.debug_log,
-            "network": "none",
+            "network": "none" if broker < 0 else "host",
+            "broker": broker,
             "start": False,
             "container": container,
         }
@@ -274,10 +311,9 @@ class Container:
 
     def await_sandbox(self) -> None:
         """Until gofer and sentry are ready. RuntimeFailure says which of them can't and why."""
-        said = os.read(self.gofer_ready, 4096).decode("utf-8", "replace").strip()
-        os.close(self.gofer_ready)
-        if said != "ok":
-            raise RuntimeFailure(said.removeprefix("error: ") or "the gofer ended before it was ready")
+        self.await_ready("gofer", self.gofer_ready)
+        if self.broker_ready >= 0:
+            self.await_ready("broker", self.broker_ready)
         if "sentry" not in self.children:
             return
         try:
@@ -286,6 +322,15 @@ class Container:
             if e.code == "gone":
                 raise RuntimeFailure(f"the sentry ended before it was ready{self.last_words()}") from None
             raise RuntimeFailure(e.message) from None
+
+    def await_ready(self, what: str, fd: int) -> None:
+        """Until gofer or broker said its one line."""
+        said = os.read(fd, 4096).decode("utf-8", "replace").strip()
+        os.close(fd)
+        if said != "ok":
+            raise RuntimeFailure(
+                said.removeprefix("error: ") or f"the {what} ended before it was ready{self.last_words()}"
+            )
 
     def last_words(self) -> str:
         """What was written to the errors' file, for the sentence."""

@@ -48,8 +48,8 @@ class Keeper:
         self.watched: dict[int, str] = {}
         #: How it ended, when the sentry said so.
         self.end: dict[str, Any] | None = None
-        #: Called with each answer or event that is not the end.
-        self.heard: Callable[[dict[str, Any]], None] | None = None
+        #: Descriptor -> what to do when it is readable.
+        self.also: dict[int, Callable[[], None]] = {}
 
     def take_signals(self) -> None:
         """From now on signals become bytes in a pipe that the loop reads."""
@@ -70,7 +70,7 @@ class Keeper:
             self.line.sock.settimeout(GRACE)
         except ControlError:
             return STATUS_KILLED
-        for fd in (self.line.fileno(), self.wake_in, *self.watched):
+        for fd in (self.line.fileno(), self.wake_in, *self.watched, *self.also):
             poll.register(fd, select.POLLIN)
         while self.end is None:
             for fd, _ in poll.poll():
@@ -79,6 +79,9 @@ class Keeper:
                 elif fd == self.line.fileno():
                     if not self.hear(waited):
                         return self.status()
+                elif fd in self.also:
+                    self.also[fd]()
+                    self.take(self.line.early.pop(waited, []))
                 else:
                     poll.unregister(fd)
                     self.lost(waited, self.watched[fd])
@@ -91,14 +94,17 @@ class Keeper:
             while True:
                 message = self.line.receive()
                 if message.get("id") == waited:
-                    self.end = message.get("result", {"killed": signal.SIGKILL})
+                    self.take([message])
                     return True
-                if self.heard is not None:
-                    self.heard(message)
                 if len(self.line.pending) < 4:
                     return True
         except ControlError:
             return False
+
+    def take(self, messages: list[dict[str, Any]]) -> None:
+        """The answer to the request to wait, if it is there."""
+        for message in messages:
+            self.end = message.get("result", {"killed": signal.SIGKILL})
 
     def lost(self, waited: int, what: str) -> None:
         """A process of the sandbox has gone: did the sentry still say how the guest ended?"""
@@ -108,6 +114,13 @@ class Keeper:
                 break
         if self.end is None:
             log.write("error", f'container "{self.container}": ended because its {what} has gone')
+
+    def processes(self) -> list[dict[str, Any]]:
+        """The guest's, for those who read them through the mount namespace; none when the sentry doesn't answer soon."""
+        try:
+            return self.line.ps(self.container)
+        except ControlError:
+            return []
 
     def status(self) -> int:
         """As a shell says it."""

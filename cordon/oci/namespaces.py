@@ -16,6 +16,7 @@ import time
 
 from cordon.oci.config import Config
 from cordon.oci.errors import RuntimeFailure, log, why
+from cordon.oci.procview import ProcView
 from cordon.oci.translate import Plan
 from native._core import ffi, lib
 
@@ -96,6 +97,7 @@ class Window:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.processes = ProcView(os.readlink("/proc/self/ns/pid"))
 
     def open(self) -> None:
         """Changes this process's root. No file is opened by name and nothing imported after that: names are the guest's."""
@@ -124,6 +126,10 @@ class Window:
                 r = int(lib.cn_mount(b"cordon", place, b"tmpfs", flags, ffi.NULL))
             if r < 0:  # a place that is not in the root (read-only, or a link into nowhere)
                 log.write("debug", f"engines will not see {os.fsdecode(place)}: {os.strerror(-r)}")
+        for mount in self.plan.mounts:
+            if mount["type"] == "proc":
+                self.processes.open(mount["dst"])
+                break
 
 
 def clone(source: str, readonly: bool) -> int:

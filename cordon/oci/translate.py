@@ -28,6 +28,16 @@ class Export:
         self.readonly = readonly
 
 
+def network_of(config: Config) -> str:
+    """The sentry's network: the stack of the namespace that the container process is in, or loopback alone.
+
+    A new namespace that nobody can have put an interface into has only a loopback anyway: the sentry's own serves better.
+    """
+    path = config.linux.namespaces.get("network")
+    early = ("prestart", "createRuntime", "createContainer")
+    return "none" if path == "" and not any(config.hooks[moment] for moment in early) else "host"
+
+
 class Plan:
     """A container as it is to be built: exports, and the sentry's mounts with the place of their export in that list as "fd"."""
 
