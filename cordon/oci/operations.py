@@ -57,7 +57,12 @@ def call(d: StateDir, state: State, name: str, args: dict[str, Any]) -> dict[str
 def start(d: StateDir, state: State) -> None:
     """Releases a created container. The caller holds the lock."""
     following = lifecycle.after(state.id, state.status(), lifecycle.START)
-    call(d, state, "start", {})
+    try:
+        call(d, state, "start", {})
+    except NotRunning:
+        wait(d, state)
+        if not d.ended_by_itself():  # else it was so short that the sandbox had gone before it answered
+            raise
     state.phase = following
     d.write(state)
     if "poststart" in state.hooks:

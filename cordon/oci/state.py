@@ -204,13 +204,23 @@ class StateDir:
         """Replaces the state in one step."""
         write_file(self.fd, STATE_FILE, state.to_json())
 
-    def exit_status(self) -> int:
-        """How the container ended, as a shell says it; 137 when nobody could write it down."""
-        data = self.read_file(EXIT_FILE)
+    def end(self) -> dict[str, Any]:
+        """How the container ended, as the container process wrote it down; {} when it could not."""
         try:
-            return int(json.loads(data or b"{}").get("status", 137))
-        except (ValueError, AttributeError):
-            return 137
+            value = json.loads(self.read_file(EXIT_FILE) or b"{}")
+        except (ValueError, RecursionError):
+            value = None
+        return value if isinstance(value, dict) else {}
+
+    def exit_status(self) -> int:
+        """As a shell says it; 137 when nobody could write it down."""
+        status = self.end().get("status")
+        return status if isinstance(status, int) else 137
+
+    def ended_by_itself(self) -> bool:
+        """Did the sentry say how the container's first process ended?"""
+        end = self.end()
+        return "exit" in end or "killed" in end
 
     def remove(self) -> None:
         """Removes the directory and what is in it."""
