@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, AnyStr, Generic, Literal, overload
 
 from cordon.errors import CordonError
-from cordon.options import Mount, Options, parse_size
+from cordon.options import Mount, Options
 
 __all__ = ["CordonError", "Mount", "Result", "SandboxFailed", "run"]
 
@@ -91,6 +91,7 @@ def run(
     user: str | int | None = ...,
     hostname: str = ...,
     platform: str = ...,
+    network: str = ...,
     strace: bool = ...,
     debug_log: Argument | None = ...,
 ) -> Result[str]: ...
@@ -115,6 +116,7 @@ def run(
     user: str | int | None = ...,
     hostname: str = ...,
     platform: str = ...,
+    network: str = ...,
     strace: bool = ...,
     debug_log: Argument | None = ...,
 ) -> Result[bytes]: ...
@@ -138,6 +140,7 @@ def run(
     user: str | int | None = None,
     hostname: str = "cordon",
     platform: str = "auto",
+    network: str = "none",
     strace: bool = False,
     debug_log: Argument | None = None,
 ) -> Result[Any]:
@@ -146,8 +149,10 @@ def run(
     Differences: a time-out gives a result with verdict "timeout" instead of raising. `env` replaces the minimal environment
     (PATH, HOME, LANG), not the caller's, of which nothing is passed on. `cwd` is a directory in the sandbox's view.
     memory: bytes, or text such as "512M". pids: processes and threads alive at a time. mounts: "SRC:DST[:ro|rw]" or Mount.
+    Without them a sandbox gets three quarters of the memory that is available and 4096 processes.
     root: host directory to be the root ("/" shows the whole host); by default the system directories and the
-    current directory. user: UID or "UID:GID", by default the caller's. Nothing the command does changes the host,
+    current directory. user: UID or "UID:GID", by default the caller's. network: "none" (loopback inside the sandbox), "host" or
+    "ns:PATH", a network namespace. Nothing the command does changes the host,
     except below writable mounts.
 
     CordonError (one sentence) when the command cannot be started or the sandbox fails; its `status` is 127 when the command is
@@ -160,17 +165,21 @@ def run(
         options.env = [f"{name}={value}" for name, value in env.items()]
         options.env_only = True
     options.cwd = "" if cwd is None else os.fsdecode(cwd)
-    options.memory = parse_size(memory) if isinstance(memory, str) else memory or 0
-    options.pids = pids or 0
+    if memory is not None:
+        options.set_memory(memory)
+    if pids is not None:
+        options.set_pids(pids)
     options.mounts = [Mount.parse(m) if isinstance(m, str) else Mount(*m) for m in mounts]
     options.root = "" if root is None else os.fsdecode(root)
     if user is not None:
         options.set_user(str(user))
     options.hostname = hostname
     options.platform = platform
+    options.network = network
     options.strace = strace
     options.debug_log = "" if debug_log is None else os.path.abspath(os.fsdecode(debug_log))
-    options.timeout = timeout or 0.0
+    if timeout is not None:
+        options.set_timeout(timeout)
     options.check()
     if capture_output:
         if stdout is not None or stderr is not None:
@@ -199,7 +208,12 @@ def run_front(
         fds = (request.fileno(), report.fileno())
         boot = BOOT.format(root=ROOT, request=fds[0], report=fds[1])
         with subprocess.Popen(
-            [sys.executable, "-I", "-c", boot], stdin=stdin, stdout=stdout, stderr=stderr, text=text, pass_fds=fds
+            [sys.executable, "-I", "-c", boot],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            text=text,
+            pass_fds=fds,
         ) as front:
             try:
                 out, err = front.communicate(data, options.timeout + GRACE if options.timeout else None)

@@ -88,21 +88,33 @@ class Connection:
     def receive(self) -> dict[str, Any]:
         """The next frame, whatever it is. ControlError "gone" at the end."""
         while True:
-            if len(self.pending) >= 4:
-                size = int.from_bytes(self.pending[:4], "little")
-                if not 0 < size <= MAX_FRAME:
-                    raise ControlError("garbled", "the sentry's answer is not a frame")
-                if len(self.pending) >= 4 + size:
-                    body = self.pending[4 : 4 + size]
-                    self.pending = self.pending[4 + size :]
-                    return unpack(body)
-            try:
-                data = self.sock.recv(1 << 16)
-            except OSError as e:
-                raise gone(e) from None
-            if not data:
+            message = self.take()
+            if message is not None:
+                return message
+            if not self.fill():
                 raise ControlError("gone", "the sandbox has ended")
-            self.pending += data
+
+    def fill(self) -> bool:
+        """Reads once; False at the end. For those who poll the connection: then `take` until it gives None."""
+        try:
+            data = self.sock.recv(1 << 16)
+        except OSError as e:
+            raise gone(e) from None
+        self.pending += data
+        return bool(data)
+
+    def take(self) -> dict[str, Any] | None:
+        """The next frame of those that were read, None when there is none. ControlError "garbled"."""
+        if len(self.pending) < 4:
+            return None
+        size = int.from_bytes(self.pending[:4], "little")
+        if not 0 < size <= MAX_FRAME:
+            raise ControlError("garbled", "the sentry's answer is not a frame")
+        if len(self.pending) < 4 + size:
+            return None
+        body = self.pending[4 : 4 + size]
+        self.pending = self.pending[4 + size :]
+        return unpack(body)
 
     def next_for(self, ident: int) -> dict[str, Any]:
         """The next frame that belongs to a request (or to none: its error is raised)."""

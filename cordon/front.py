@@ -10,10 +10,14 @@ import signal
 import time
 from typing import Any
 
+from cordon import defaults
+from cordon.control import Connection, ControlError
 from cordon.errors import STATUS_FAILED, STATUS_TIMEOUT, CordonError
 from cordon.options import Options
 from cordon.spawn import FORWARDED, Processes, start
 
+#: Milliseconds that poll(2) takes.
+POLL_MAX = 1e9
 #: Seconds that the sentry gets to say how it ended after it was told to end.
 GRACE = 2.0
 #: Seconds after which a gofer that does not notice the end of its sentry is killed.
@@ -49,11 +53,17 @@ class Front:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        #: Limits that the caller has set; the others are defaults.
+        self.given = {"memory": bool(options.memory), "pids": bool(options.pids)}
+        options.memory = options.memory or defaults.memory()
+        options.pids = options.pids or defaults.pids()
         self.report: dict[str, Any] | None = None
         self.gofer_said = ""
+        self.broker_said = ""
         self.statuses: dict[int, int] = {}
         self.timed_out = False
-        self.pending = b""
+        self.line: Connection
+        self.waiting = 0
         self.wake_in, self.wake_out = os.pipe()
         self.processes: Processes
 
@@ -63,6 +73,8 @@ class Front:
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         try:
             self.processes = start(self.options)
+            self.line = Connection(self.processes.control)
+            self.ask()
             self.take_signals()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             self.loop(began + self.options.timeout if self.options.timeout else 0.0)
@@ -89,8 +101,13 @@ class Front:
         gofer = os.pidfd_open(p.gofer)
         for fd in (sentry, gofer, p.control.fileno(), p.ready, self.wake_in):
             poll.register(fd, select.POLLIN)
+        broker = -1
+        if p.broker:
+            broker = os.pidfd_open(p.broker)
+            poll.register(broker, select.POLLIN)
+            poll.register(p.broker_ready, select.POLLIN)
         while p.sentry not in self.statuses:
-            wait = None if not deadline else max(0.0, deadline - time.monotonic()) * 1000
+            wait = min(max(0.0, deadline - time.monotonic()) * 1000, POLL_MAX) if deadline else None
             events = poll.poll(wait)
             if not events and deadline and time.monotonic() >= deadline:
                 deadline = self.out_of_time()
@@ -105,6 +122,16 @@ class Front:
                     poll.unregister(fd)
                     if self.gofer_said.startswith("error"):
                         self.kill(p.sentry)
+                elif fd == p.broker_ready:
+                    self.broker_said = os.read(fd, 4096).decode("utf-8", "replace").strip()
+                    poll.unregister(fd)
+                    if self.broker_said.startswith("error"):
+                        self.kill(p.sentry)
+                elif fd == broker:
+                    self.reap(p.broker)
+                    poll.unregister(fd)
+                    if self.statuses[p.broker]:  # 0: the sentry has gone first
+                        self.kill(p.sentry)
                 elif fd == gofer:
                     self.reap(p.gofer)
                     poll.unregister(fd)
@@ -116,42 +143,55 @@ class Front:
                     self.reap(p.sentry)
         os.close(sentry)
         os.close(gofer)
+        if broker >= 0:
+            os.close(broker)
 
     def out_of_time(self) -> float:
         """First asks the sentry to end, then ends it; the next deadline."""
         if not self.timed_out:
             self.timed_out = True
-            self.say({"kill": True})
+            self.say("kill", {})
             return time.monotonic() + GRACE
         self.kill(self.processes.sentry)
         return 0.0
 
-    def say(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):
-            self.processes.control.send(json.dumps(message).encode() + b"\n")
+    def ask(self) -> None:
+        """How the command will end, and when it stops."""
+        with contextlib.suppress(ControlError):
+            self.waiting = self.line.request_wait("")
+            self.line.request("events", {})
+
+    def say(self, call: str, args: dict[str, Any]) -> None:
+        with contextlib.suppress(ControlError):
+            self.line.request(call, args)
 
     def hear(self) -> bool:
         """Takes what the sentry says; False when it has nothing more to say."""
         try:
-            data = self.processes.control.recv(65536)
-        except OSError:
-            data = b""
-        self.pending += data
-        *lines, self.pending = self.pending.split(b"\n")
-        for line in lines:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                message = {"error": "the sentry said something that is not JSON", "status": STATUS_FAILED}
-            if "stopped" in message:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            elif self.report is None:
-                self.report = message
-        return bool(data)
+            more = self.line.fill()
+            while (message := self.line.take()) is not None:
+                self.heed(message)
+        except ControlError as e:
+            if e.code == "garbled" and self.report is None:
+                self.report = {"error": e.message, "status": STATUS_FAILED}
+            return False
+        return more
+
+    def heed(self, message: dict[str, Any]) -> None:
+        """One message of the sentry."""
+        if "event" in message:
+            if message["event"].get("event") == "stopped":
+                os.kill(os.getpid(), signal.SIGSTOP)  # whoever continues this process continues the command
+        elif message.get("id") in (-1, self.waiting) and self.report is None:
+            error = message.get("error")
+            if error is not None:
+                self.report = {"error": error["message"], "status": error["status"]}
+            elif "result" in message:
+                self.report = message["result"]
 
     def forward(self) -> None:
         for sig in os.read(self.wake_in, 512):
-            self.say({"signal": sig})
+            self.say("signal", {"container": "", "signal": sig, "mode": "foreground"})
 
     def kill(self, pid: int) -> None:
         if pid not in self.statuses:
@@ -172,23 +212,33 @@ class Front:
         p = self.processes
         self.kill(p.sentry)
         self.reap(p.sentry)
-        if not self.reap(p.gofer, os.WNOHANG):
-            fd = os.pidfd_open(p.gofer)
-            waiter = select.poll()
-            waiter.register(fd, select.POLLIN)
-            if not waiter.poll(GOFER_GRACE * 1000):
-                self.kill(p.gofer)
-            self.reap(p.gofer)
-            os.close(fd)
+        self.wait_for(p.gofer)
+        if p.broker:
+            self.wait_for(p.broker)
+            os.close(p.broker_ready)
         end_orphans()
         p.control.close()
         os.close(p.ready)
+
+    def wait_for(self, pid: int) -> None:
+        """A process that ends because its sentry has; helped along when it doesn't."""
+        if self.reap(pid, os.WNOHANG):
+            return
+        fd = os.pidfd_open(pid)
+        waiter = select.poll()
+        waiter.register(fd, select.POLLIN)
+        if not waiter.poll(GOFER_GRACE * 1000):
+            self.kill(pid)
+        self.reap(pid)
+        os.close(fd)
 
     def outcome(self) -> Outcome:
         o = Outcome()
         report = self.report
         if self.gofer_said.startswith("error: "):
             o.error = self.gofer_said[len("error: ") :]
+        elif self.broker_said.startswith("error: "):
+            o.error = self.broker_said[len("error: ") :]
         elif report is None:
             o.error = self.silence()
         elif "error" in report:
@@ -212,15 +262,24 @@ class Front:
         elif "memory" in exceeded and o.status:
             o.verdict = "memory"
         if "memory" in exceeded:
-            o.remarks.append(f"{name}: memory limit exceeded ({self.options.memory} bytes)")
+            o.remarks.append(f"{name}: memory limit exceeded ({self.options.memory} bytes{self.default_of('memory')})")
         if "pids" in exceeded:
-            o.remarks.append(f"{name}: reached its limit of {self.options.pids} processes and threads")
+            limit = f"{self.options.pids} processes and threads{self.default_of('pids')}"
+            o.remarks.append(f"{name}: reached its limit of {limit}")
+        if "host" in exceeded:
+            o.remarks.append(f"{name}: processes were killed because the host had no more processes or memory for them")
         return o
+
+    def default_of(self, limit: str) -> str:
+        return "" if self.given[limit] else f", the default; --{limit} sets another"
 
     def silence(self) -> str:
         """Why a sentry ended without a word."""
         p = self.processes
         gofer = self.statuses.get(p.gofer, 0)
+        broker = self.statuses.get(p.broker, 0)
+        if os.WIFSIGNALED(broker):
+            return f"the sandbox was ended because its broker was killed by signal {os.WTERMSIG(broker)}"
         sentry = self.statuses.get(p.sentry, 0)
         if os.WIFSIGNALED(gofer):
             return f"the sandbox was ended because its gofer was killed by signal {os.WTERMSIG(gofer)}"

@@ -50,7 +50,9 @@ def lines(command: Sequence[str], cwd: str) -> dict[str, float]:
     """What a guest program printed: name -> ns."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CordonError(f"bench: {' '.join(command)[:200]}: status {done.returncode}: {done.stderr.strip()[:300]}")
+        raise CordonError(
+            f"bench: {' '.join(command)[:200]}: status {done.returncode}: {done.stderr.strip()[:300]}"
+        )
     return {name: float(ns) for name, ns in (line.split() for line in done.stdout.splitlines())}
 
 
@@ -60,7 +62,9 @@ def sysemu() -> float:
         return lines([compiled("sysemu.c", folder)], folder)["sysemu"]
 
 
-def calls(platforms: Sequence[str], names: Sequence[str] = (), rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+def calls(
+    platforms: Sequence[str], names: Sequence[str] = (), rounds: int = ROUNDS
+) -> dict[str, dict[str, float]]:
     """case -> {"native": ns, platform: ns, ...}: medians over interleaved rounds."""
     taken: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -91,6 +95,8 @@ def table(results: dict[str, dict[str, float]], platforms: Sequence[str]) -> str
     out = [head]
     for case, by in results.items():
         native = by["native"]
-        cells = "".join(f"{by[p]:>14.0f}{by[p] / native:>8.1f}" if p in by else f"{'-':>14}{'-':>8}" for p in platforms)
+        cells = "".join(
+            f"{by[p]:>14.0f}{by[p] / native:>8.1f}" if p in by else f"{'-':>14}{'-':>8}" for p in platforms
+        )
         out.append(f"{case:16}{native:>12.0f}{cells}")
     return "\n".join(out)

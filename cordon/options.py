@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from typing import Any, NamedTuple
 
 from cordon.errors import CordonError
+
+#: Of memory: what no limit of a machine reaches, and any computation with it bears.
+SIZE_MAX = 1 << 48
+MEMORY_MIN = 1 << 20
+#: Seconds, of a time limit: a century.
+TIMEOUT_MAX = 100 * 365 * 86400.0
+#: Bytes of arguments and environment together, and of one string, as execve(2) limits them with the usual stack limit.
+STRINGS_MAX = 2 << 20
+STRING_MAX = 128 << 10
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -29,10 +39,18 @@ class Mount(NamedTuple):
 
 def parse_size(text: str) -> int:
     """Bytes of "512M" and the like; units k, m, g, t are powers of 1024."""
-    match = re.fullmatch(r"(\d+)([kmgt]?)(i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,19})([kmgt]?)(i?b)?", text.strip().lower())
     if not match or int(match[1]) == 0:
-        raise CordonError(f"size {text!r}: not a positive number with an optional unit K, M, G or T", 2)
-    return int(match[1]) * UNITS[match[2]]
+        raise CordonError(f"size {shortened(text)}: not a positive number with an optional unit K, M, G or T", 2)
+    size = int(match[1]) * UNITS[match[2]]
+    if size > SIZE_MAX:
+        raise CordonError(f"size {text!r}: more than a machine can have", 2)
+    return size
+
+
+def shortened(text: str) -> str:
+    """Quoted, for a message of one line."""
+    return repr(text) if len(text) <= 200 else repr(text[:200]) + "..."
 
 
 class Options:
@@ -56,10 +74,12 @@ class Options:
         self.hostname = "cordon"
         #: Seconds, 0 for none.
         self.timeout = 0.0
-        #: Bytes, 0 for none.
+        #: Bytes, 0 for the default (cordon/defaults.py).
         self.memory = 0
-        #: Tasks, 0 for none.
+        #: Tasks, 0 for the default.
         self.pids = 0
+        #: none (loopback only), host, or ns:PATH: host sockets in that network namespace.
+        self.network = "none"
         self.strace = False
         #: File for the debug log, "" for none.
         self.debug_log = ""
@@ -72,22 +92,43 @@ class Options:
         self.uid = int(match[1])
         self.gid = int(match[2]) if match[2] else self.uid
 
+    def set_timeout(self, seconds: float) -> None:
+        if not 0 < seconds < math.inf:
+            raise CordonError(f"timeout {seconds:g}: not a positive number of seconds", 2)
+        self.timeout = min(float(seconds), TIMEOUT_MAX)
+
+    def set_memory(self, size: int | str) -> None:
+        """Bytes, or text such as "512M"."""
+        self.memory = parse_size(str(size))
+        if self.memory < MEMORY_MIN:
+            raise CordonError(f"memory {size}: too little for any program; the least is {MEMORY_MIN >> 10}K", 2)
+
+    def set_pids(self, pids: int) -> None:
+        if not 0 < pids < 1 << 22:
+            raise CordonError(f"pids {pids}: not a number from 1 to {(1 << 22) - 1}", 2)
+        self.pids = pids
+
     def check(self) -> None:
         """Raises CordonError for what no sandbox can be."""
         if not self.args or not self.args[0]:
             raise CordonError("no command given", 2)
-        for word in [*self.args, *self.env, self.hostname, self.cwd]:
+        words = [*self.args, *self.env, self.hostname, self.cwd, self.root, *(p for m in self.mounts for p in m[:2])]
+        for word in words:
             if "\0" in word:
-                raise CordonError(f"{word!r}: holds a NUL character", 2)
+                raise CordonError(f"{shortened(word)}: holds a NUL character", 2)
+            if len(word) >= STRING_MAX:
+                raise CordonError(f"{shortened(word)}: longer than the {STRING_MAX} bytes of one argument", 2)
+        if sum(len(os.fsencode(word)) + 9 for word in [*self.args, *self.env]) > STRINGS_MAX:
+            raise CordonError(f"arguments and environment: more than {STRINGS_MAX} bytes together", 2)
         for pair in self.env:
             if pair.find("=") < 1:
-                raise CordonError(f"environment {pair!r}: not of the form NAME=VALUE", 2)
+                raise CordonError(f"environment {shortened(pair)}: not of the form NAME=VALUE", 2)
         if self.cwd and not self.cwd.startswith("/"):
             raise CordonError(f"working directory {self.cwd!r}: not absolute", 2)
         if not 0 < len(os.fsencode(self.hostname)) <= 64:
             raise CordonError(f"hostname {self.hostname!r}: not of 1 to 64 bytes", 2)
-        if self.timeout < 0 or self.memory < 0 or self.pids < 0:
-            raise CordonError("timeout, memory and pids cannot be negative", 2)
+        if self.network not in ("none", "host") and not self.network.startswith("ns:/"):
+            raise CordonError(f"network {self.network!r}: not none, host or ns:PATH", 2)
         if self.root and not os.path.isdir(self.root):
             raise CordonError(f"root {self.root}: {why_not_directory(self.root)}")
         for mount in self.mounts:
@@ -95,6 +136,11 @@ class Options:
                 raise CordonError(f"mount {mount.source}:{mount.target}: the target is not absolute", 2)
             if not os.path.exists(mount.source):
                 raise CordonError(f"mount {mount.source}: no such file or directory")
+
+    @property
+    def netns(self) -> str:
+        """Path of the network namespace for host sockets, "" for the caller's own."""
+        return self.network.removeprefix("ns:") if self.network.startswith("ns:") else ""
 
     def to_plain(self) -> dict[str, Any]:
         """As JSON can say it."""

@@ -1,4 +1,4 @@
-"""Starts the two processes of a sandbox, the gofer and the sentry, as forks of this (isolated, single-threaded) one.
+"""Starts the processes of a sandbox, gofer, sentry and (with a network) broker, as forks of this (isolated, single-threaded) one.
 
 Both die with this process, and with them everything below: each makes a pid namespace of its own. They start at the same
 time; whichever cannot go on says so on its line to the front.
@@ -40,10 +40,13 @@ class Processes:
     def __init__(self, gofer: int, sentry: int, control: socket.socket, ready: int) -> None:
         self.gofer = gofer
         self.sentry = sentry
-        #: To and from the sentry, one JSON object a line (sentry/control/channel.py).
+        #: To and from the sentry: the owner's line (docs/control-protocol.md).
         self.control = control
         #: The gofer's one line: "ok" or "error: sentence".
         self.ready = ready
+        #: The broker's process and its one line; 0 and -1 without a network.
+        self.broker = 0
+        self.broker_ready = -1
 
 
 def platform_of(options: Options) -> str:
@@ -116,6 +119,12 @@ def gofer_body(document: dict[str, Any]) -> NoReturn:
     main.run(spec.parse(json.dumps(document).encode()))
 
 
+def broker_body(fd: int, netns: str, ready: int, log: int) -> NoReturn:
+    from broker import main
+
+    main.run(main.BrokerSpec(fd, netns, ready, log))
+
+
 def sentry_body(document: dict[str, Any]) -> int:
     from sentry import main
 
@@ -126,7 +135,7 @@ def sentry_body(document: dict[str, Any]) -> int:
 
 
 def start(options: Options) -> Processes:
-    """Starts both. The caller has blocked the signals in FORWARDED."""
+    """Starts them. The caller has blocked the signals in FORWARDED."""
     from native._core import lib
 
     fill_stdio()
@@ -144,10 +153,14 @@ def start(options: Options) -> Processes:
     stdio = [os.dup(fd) for fd in (0, 1, 2)]
     me = os.getpid()
 
+    line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) if options.network != "none" else (None, None)
     gofer_fds = [a.fileno() for a, _ in pairs]
     gofer_doc = specs.gofer_document(options, gofer_fds, ready_out, log)
     sentry_fds = [b.fileno() for _, b in pairs]
-    sentry_doc = specs.sentry_document(options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal)
+    broker_fd = far.fileno() if far is not None else -1
+    sentry_doc = specs.sentry_document(
+        options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal, broker_fd
+    )
 
     def tied(body: Callable[[], int]) -> Callable[[], int]:
         def run() -> int:
@@ -155,8 +168,16 @@ def start(options: Options) -> Processes:
 
         return run
 
-    sentry = fork(tied(lambda: sentry_body(sentry_doc)), [*sentry_fds, *stdio, theirs.fileno(), log])
+    sentry = fork(tied(lambda: sentry_body(sentry_doc)), [*sentry_fds, *stdio, theirs.fileno(), log, broker_fd])
     gofer = fork(tied(lambda: gofer_body(gofer_doc)), [*gofer_fds, ready_out, log])
+    started = Processes(gofer, sentry, ours, ready)
+    if line is not None and far is not None:
+        started.broker_ready, said = os.pipe()
+        near = line.fileno()
+        started.broker = fork(tied(lambda: broker_body(near, options.netns, said, log)), [near, said, log])
+        os.close(said)
+        line.close()
+        far.close()
     for a, b in pairs:
         a.close()
         b.close()
@@ -165,4 +186,4 @@ def start(options: Options) -> Processes:
     for fd in [*stdio, log]:
         if fd >= 0:
             os.close(fd)
-    return Processes(gofer, sentry, ours, ready)
+    return started

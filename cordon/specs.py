@@ -81,9 +81,16 @@ def gofer_document(options: Options, fds: list[int], ready: int, log: int) -> di
 
 
 def sentry_document(
-    options: Options, platform: str, fds: list[int], stdio: list[int], control: int, log: int, terminal: bool
+    options: Options,
+    platform: str,
+    fds: list[int],
+    stdio: list[int],
+    control: int,
+    log: int,
+    terminal: bool,
+    broker: int = -1,
 ) -> dict[str, Any]:
-    """`fds`: the sentry's ends of the 9P sockets in the same order."""
+    """`fds`: the sentry's ends of the 9P sockets in the same order. broker: its end of the line to the broker, -1: no network."""
     mounts: list[dict[str, Any]] = [{"type": kind, "dst": dst} for kind, dst in KERNEL_MOUNTS]
     mounts += [
         {"type": "gofer", "dst": m.target, "fd": fd, "flags": [] if m.writable else ["ro"]}
@@ -106,7 +113,9 @@ def sentry_document(
         "process": process,
         "pids": options.pids,
     }
+    network = {"network": "host", "broker": broker} if broker >= 0 else {"network": "none"}
     return {
+        **network,
         "platform": platform,
         "control": control,
         "memory": options.memory,

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
-import threading
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from native._core import lib
-from sentry import seal
-from sentry.control.channel import Channel
-from sentry.errors import SandboxError
-from sentry.kernel import signals
+from sentry import process, seal, tree
+from sentry.control.server import Server
+from sentry.control.wire import NOBODY
+from sentry.errors import Errno, SandboxError
+from sentry.fs import proc
+from sentry.fs.generated import GenDir, GenFile
+from sentry.fs.tty import bridge
+from sentry.kernel import profile
+from sentry.kernel.container import STOPPED
+from sentry.kernel.creds import Creds
 from sentry.kernel.kernel import Kernel
 from sentry.mm import memfile
-from sentry.spec import Spec
+from sentry.net import start as network
+from sentry.strace import tracer
+from sentry.vfs.special import anon_dev
+
+if TYPE_CHECKING:
+    from sentry.kernel.container import Container
+    from sentry.kernel.task import Task
+    from sentry.spec import ContainerSpec, Spec
+    from sentry.vfs.inode import Inode
 
 MEMORY_MOUNT: Final = b"/tmp"  # in the sentry's own mount namespace, only until the root is emptied
 
@@ -32,81 +45,154 @@ def memory_file(limit: int) -> int:
         lib.cn_umount(MEMORY_MOUNT)
 
 
+def build_container(kernel: Kernel, spec: ContainerSpec, server: Server) -> Container:
+    """A container, created: mounted, its first process loaded. SandboxError, with status 127 or 126 for the executable."""
+    pidns = shared(kernel, spec, "pid")
+    ipc = shared(kernel, spec, "ipc")
+    uts = shared(kernel, spec, "uts")
+    container = kernel.new_container(
+        spec.ident,
+        pidns.pidns if pidns is not None else None,
+        ipc.ipc if ipc is not None else None,
+        uts.uts if uts is not None else None,
+    )
+    try:
+        furnish(container, spec, uts is None)
+        t = process.build(container, spec.process, True)
+        set_sysctls(t, spec.sysctl)
+    except BaseException:
+        tree.take_down(container)
+        if container is not kernel.first:
+            kernel.forget_container(container)
+        raise
+    t.tg.fostered = not spec.ident
+    t.tg.unkillable = bool(spec.ident) and t.tg.is_init
+    for client in container.gofers:
+        server.watch_gofer(client.sock, container)
+    return container
+
+
+def furnish(container: Container, spec: ContainerSpec, own_names: bool) -> None:
+    """Everything that a container has before its first process."""
+    if own_names:
+        container.uts.hostname = spec.hostname
+        container.uts.domainname = spec.domainname
+    container.pids_limit = spec.pids
+    container.cgroup = spec.cgroup
+    if spec.uid_map:
+        container.uid_map = spec.uid_map
+    if spec.gid_map:
+        container.gid_map = spec.gid_map
+    if spec.seccomp is not None:
+        container.seccomp = profile.compile_profile(spec.seccomp)
+    container.root = tree.build(container, spec)
+    container.set_memory_limit(spec.memory)
+
+
+def shared(kernel: Kernel, spec: ContainerSpec, kind: str) -> Container | None:
+    """The container whose namespace of a kind is to be shared."""
+    ident = spec.share.get(kind)
+    if ident is None:
+        return None
+    other = kernel.containers.get(ident)
+    if other is None or (other.status == STOPPED and kind == "pid"):
+        raise SandboxError(
+            f'cannot share the {kind} namespace of container "{ident}": it is not there or stopped'
+        )
+    return other
+
+
+def set_sysctls(t: Task, wanted: dict[str, str]) -> None:
+    """Settings below /proc/sys, by their dotted names. One that is not there or can't have the value is refused."""
+    if not wanted:
+        return
+    creds = t.creds
+    t.creds = Creds(0, 0, [])
+    try:
+        for name, value in wanted.items():
+            set_sysctl(t, name, value.encode("utf-8", "surrogateescape"))
+    finally:
+        t.creds = creds
+
+
+def set_sysctl(t: Task, name: str, value: bytes) -> None:
+    node: Inode | None = proc.new(t.kernel, t.pidns, anon_dev()).lookup(b"sys")
+    for part in name.replace("/", ".").split("."):
+        node = node.lookup(part.encode("utf-8", "surrogateescape")) if isinstance(node, GenDir) else None
+    if not isinstance(node, GenFile):
+        raise SandboxError(f"sysctl {name}: the sandbox does not have this setting")
+    try:
+        if node.text(t).split() == value.split():
+            return
+        node.store(t, value + b"\n")
+    except Errno as e:
+        raise SandboxError(
+            f"sysctl {name}: cannot be set to {tree.show(value)}: {os.strerror(e.errno).lower()}"
+        ) from None
+
+
 class Sandbox:
     """A built sandbox, ready to run once."""
 
-    def __init__(self, spec: Spec, channel: Channel) -> None:
+    def __init__(self, spec: Spec) -> None:
         self.spec: Spec = spec
-        self.channel: Channel = channel
         self.kernel: Kernel = Kernel(seed=spec.seed, memory=spec.memory)
+        self.server: Server = Server(self.kernel, spec.container.ident)
+        if spec.log >= 0:
+            self.kernel.log = Log(spec.log).write
 
     def start(self) -> None:
-        """Mounts the trees, opens stdio and loads the program. SandboxError when the command cannot be executed."""
-        from sentry import process, tree
-        from sentry.net import start as network
-
+        """Makes the first container, seals the sentry, and hears requests. SandboxError when the command cannot be executed."""
         spec = self.spec
         network.start(self.kernel, spec.network, spec.broker)
-        container = self.kernel.new_container(spec.container.ident, None, None, None)
-        container.uts.hostname = spec.container.hostname
-        container.pids_limit = spec.container.pids
-        container.root = tree.build(container, spec.container)
+        if spec.control >= 0:
+            self.server.add_owner(spec.control)
+        if spec.listen >= 0:
+            self.server.listen(spec.listen)
         if spec.strace:
-            from sentry.strace import tracer
-
             tracer.start(spec.log if spec.log >= 0 else 2)
-        t = process.build(container, spec.container.process, True)
-        t.tg.fostered = True
-        seal.seal(spec.platform)
-        container.start()
-
-    def obey(self, message: dict[str, Any]) -> None:
-        """A request of the front. Runs in the control thread."""
-        lib.cn_klock()
-        try:
-            if message.get("kill"):
-                self.kernel.kill_all()
-            elif isinstance(message.get("signal"), int):
-                init = self.kernel.init
-                if init is not None and not init.dead:
-                    info = signals.SigInfo(message["signal"])
-                    pg = init.pgrp.session.foreground()
-                    if pg is not None:
-                        signals.send_to_pgrp(pg, info)
-                    else:
-                        signals.send_to_group(init, info)
-        finally:
-            lib.cn_kunlock()
+        container = build_container(self.kernel, spec.container, self.server)
+        seal.seal(spec.platform + ("-net" if spec.network == "host" else ""))
+        self.server.start()
+        bridge.start()
+        owner = self.server.owner
+        if owner is not None:
+            owner.say({"id": NOBODY, "event": {"event": "ready"}})
+        if spec.start:
+            container.start()
 
     def run(self) -> int:
-        """Runs the first process to its end and reports it; its wait status."""
+        """Runs the sandbox to its end; the wait status of its first process. SandboxError when it fails."""
         lib.cn_klock()
         try:
             self.start()
         finally:
             lib.cn_kunlock()
-        control = threading.Thread(target=self.channel.serve, args=(self.obey,), daemon=True)
-        control.start()
-        status = self.kernel.run_until_exit()
-        self.report(status)
-        return status
-
-    def report(self, status: int) -> None:
-        """Tells the front how the first process ended and what the sandbox used."""
-        message: dict[str, Any] = {}
-        if os.WIFSIGNALED(status):
-            message["killed"] = os.WTERMSIG(status)
-            message["core"] = os.WCOREDUMP(status)
-        else:
-            message["exit"] = os.WEXITSTATUS(status)
-        message["exceeded"] = sorted(self.kernel.first.exceeded if self.kernel.first is not None else [])
-        message["usage"] = self.kernel.usage()
-        self.channel.send(message)
+        try:
+            return self.kernel.run_until_exit()
+        except SandboxError as e:
+            self.server.failed(e)
+            raise
+        finally:
+            self.server.finish()
 
 
-def build(spec: Spec, channel: Channel) -> Sandbox:
+class Log:
+    """The debug log."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd: int = fd
+
+    def write(self, text: str) -> None:
+        try:
+            os.write(self.fd, f"cordon: sentry: {text}\n".encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass
+
+
+def build(spec: Spec) -> Sandbox:
     """Isolates the process and builds the sandbox. Returns in the process that is to run it."""
-    seal.isolate()
+    seal.isolate(network=False)
     fd = memory_file(spec.memory)
     rc = memfile.start(fd, spec.memory)
     if rc < 0:
@@ -114,4 +200,4 @@ def build(spec: Spec, channel: Channel) -> Sandbox:
     rc = lib.cn_platform_start(spec.platform.encode(), fd)
     if rc < 0:
         raise SandboxError(f"platform {spec.platform}: cannot start: {os.strerror(-rc)}")
-    return Sandbox(spec, channel)
+    return Sandbox(spec)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Any
 
 from sentry import spec as specs
-from sentry.control.channel import Channel
+from sentry.control import wire
 from sentry.errors import SandboxError
 
 
@@ -27,29 +26,32 @@ def read_all(fd: int) -> bytes:
     return b"".join(chunks)
 
 
-def run(spec: specs.Spec, channel: Channel) -> int:
-    """Builds the sandbox, runs it to its end; the wait status of the first process."""
-    from sentry import loader
-
-    sandbox = loader.build(spec, channel)
-    return sandbox.run()
-
-
 def main(spec_fd: int) -> int:
-    """Exit status of the sentry process: 0 when the first process ended and its status was reported."""
-    channel = Channel(-1)
+    """Exit status of the sentry process: 0 when the first container ended and its status was told."""
+    line = -1
     try:
         spec = specs.parse(read_all(spec_fd))
-        channel = Channel(spec.control)
-        run(spec, channel)
+        line = spec.control
+        from sentry import loader
+
+        loader.build(spec).run()
     except SandboxError as e:
-        message: dict[str, Any] = {"error": str(e), "status": e.status}
-        channel.send(message)
-        if channel.fd < 0:
-            print(f"cordon: {e}", file=sys.stderr)
+        complain(line, "failed", str(e), e.status)
         return 1
     except Exception as e:  # a bug: said as one, with its trace on stderr
         traceback.print_exc()
-        channel.send({"error": f"internal error in the sentry: {type(e).__name__}: {e}", "status": 70})
+        complain(line, "internal", f"internal error in the sentry: {type(e).__name__}: {e}", 70)
         return 1
     return 0
+
+
+def complain(line: int, code: str, sentence: str, status: int) -> None:
+    """Tells the owner why there is no sandbox (any more); on stderr if there is nobody."""
+    if line < 0:
+        print(f"cordon: {sentence}", file=sys.stderr)
+        return
+    named = {127: "not-found", 126: "not-executable"}.get(status, code)
+    try:
+        os.write(line, wire.pack({"id": wire.NOBODY, "error": wire.error(named, sentence, status)}))
+    except OSError:  # it has gone
+        pass

@@ -6,16 +6,23 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from sentry import tree
+from sentry.abi import fcntl as F
 from sentry.errors import Errno, SandboxError
-from sentry.fs import hostfile
+from sentry.fs import devpts, hostfile
+from sentry.fs.tty.bridge import Bridge
+from sentry.fs.tty.pty import Pty, PtySlave
+from sentry.fs.tty.termios import WINSIZE
 from sentry.kernel.creds import Creds
 from sentry.kernel.kernel import Start
 from sentry.kernel.limits import Limits
+from sentry.vfs import walk
 from sentry.vfs.fdtable import FDTable
-from sentry.vfs.mount import FSContext
+from sentry.vfs.mount import Dentry, FSContext, Mount, Path
+from sentry.vfs.special import anon_dev
 
 if TYPE_CHECKING:
-    from sentry.kernel.container import Container
+    from sentry.fs.tty.terminal import TTY
+    from sentry.kernel.container import Container, Record
     from sentry.kernel.task import Task
     from sentry.spec import ProcessSpec
 
@@ -55,15 +62,72 @@ def build(container: Container, p: ProcessSpec, init: bool) -> Task:
     fds = FDTable()
     start = Start(program, p.args, p.env, FSContext(root, cwd, p.umask), fds, creds, limits)
     start.oom_score_adj = p.oom_score_adj
-    for fd in [*p.stdio, *p.preserve]:
-        fds.install(hostfile.new(container, fd, tree.console(root)), False, NO_LIMIT)
+    pty: Pty | None = None
+    if p.terminal:
+        pty = terminal(container, p, fds)
+    else:
+        for fd in p.stdio:
+            fds.install(hostfile.new(container, fd, tree.console(root)), False, NO_LIMIT)
+    for fd in p.preserve:
+        fds.install(hostfile.new(container, fd), False, NO_LIMIT)
     try:
         t = kernel.load(container, start, init)
-    except Errno as e:
-        raise SandboxError(
-            f"{tree.show(p.args[0])}: {os.strerror(e.errno).lower()}", tree.status_of(e.errno)
-        ) from None
-    terminal = container.console
-    if terminal is not None and init:
-        terminal.attach(t.tg.pgrp.session, t.tg.pgrp)
+    except BaseException as e:
+        if pty is not None and pty.bridge is not None:
+            pty.bridge.finish()
+        if isinstance(e, Errno):
+            raise SandboxError(
+                f"{tree.show(p.args[0])}: {os.strerror(e.errno).lower()}", tree.status_of(e.errno)
+            ) from None
+        raise
+    console: TTY | None = pty
+    if init:
+        if pty is not None:
+            container.console = pty
+        console = container.console
+    if console is not None:
+        console.attach(t.tg.pgrp.session, t.tg.pgrp)
+    if pty is not None and pty.bridge is not None and t.tg.record is not None:
+        t.tg.record.waiters.append(Hanging(pty.bridge).ended)
     return t
+
+
+class Hanging:
+    """A terminal whose process will end."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge: Bridge = bridge
+
+    def ended(self, record: Record) -> None:
+        self.bridge.finish()
+
+
+def terminal(container: Container, p: ProcessSpec, fds: FDTable) -> Pty:
+    """A new terminal of the container, connected with the host's, as descriptors 0, 1 and 2."""
+    place = devpts_of(container)
+    sb = place.inode.sb
+    assert isinstance(sb, devpts.DevptsSuper)
+    pty = sb.new_pty(p.uid, p.gid)
+    pty.locked = False
+    where = Path(place.mount, Dentry(b"%d" % pty.index, place.dentry, pty.node))
+    file = PtySlave(pty, F.O_RDWR, where, pty.node)
+    for _ in range(3):
+        fds.install(file, False, NO_LIMIT)
+    pty.bridge = Bridge(container.kernel, p.stdio[0], pty)
+    if p.rows and p.columns:
+        pty.resize(WINSIZE.pack(p.rows, p.columns, 0, 0))
+    return pty
+
+
+def devpts_of(container: Container) -> Path:
+    """The root of the container's devpts; a hidden one if it has none at /dev/pts."""
+    root = container.root
+    assert root is not None
+    try:
+        place = walk.kernel_resolve(root, b"/dev/pts")
+        if isinstance(place.inode.sb, devpts.DevptsSuper):
+            return place
+    except Errno:
+        pass
+    hidden = devpts.new(container.kernel, anon_dev())
+    return Path(Mount(hidden.sb, Dentry(b"", None, hidden), 0), Dentry(b"", None, hidden))

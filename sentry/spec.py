@@ -81,6 +81,10 @@ DEFAULT_UMASK: Final = 0o022
 NETWORKS: Final = ("none", "host")
 
 
+class SpecError(SandboxError):
+    """The document is not a spec; the text names the place."""
+
+
 class MountSpec:
     def __init__(self, kind: str, dst: bytes, fd: int, flags: int, overlay: bool, options: str) -> None:
         self.kind: str = kind
@@ -170,13 +174,13 @@ class Reader:
 
     def __init__(self, value: Any, where: str, fds: list[int] | None = None) -> None:
         if not isinstance(value, dict):
-            raise SandboxError(f"sandbox spec: {where} is not an object")
+            raise SpecError(f"{where} is not an object")
         self.value: dict[str, Any] = dict(value)
         self.where: str = where
         self.fds: list[int] | None = fds
 
-    def bad(self, key: str, want: str) -> SandboxError:
-        return SandboxError(f"sandbox spec: {self.where}.{key} is not {want}")
+    def bad(self, key: str, want: str) -> SpecError:
+        return SpecError(f"{self.where}.{key} is not {want}")
 
     def text(self, key: str, default: str) -> bytes:
         v = self.value.pop(key, default)
@@ -256,8 +260,8 @@ class Reader:
 
     def end(self) -> None:
         if self.value:
-            raise SandboxError(
-                f"sandbox spec: {self.where} has unknown keys: {', '.join(sorted(self.value))}"
+            raise SpecError(
+                f"{self.where} has unknown keys: {', '.join(sorted(self.value))}"
             )
 
 
@@ -282,9 +286,9 @@ def parse_mount(r: Reader) -> MountSpec:
         flags |= bit
     mount = MountSpec(kind, dst, fd, flags, r.flag("overlay"), r.name("options", ""))
     if not mount.dst.startswith(b"/"):
-        raise SandboxError(f"sandbox spec: {r.where}.dst is not absolute")
+        raise SpecError(f"{r.where}.dst is not absolute")
     if kind == "gofer" and mount.fd < 0:
-        raise SandboxError(f"sandbox spec: {r.where}.fd is missing")
+        raise SpecError(f"{r.where}.fd is missing")
     r.end()
     return mount
 
@@ -293,7 +297,7 @@ def parse_device(r: Reader) -> DeviceSpec:
     path = r.text("path", "")
     kind = r.name("type", "c")
     if not path.startswith(b"/") or kind not in ("c", "b", "u", "p"):
-        raise SandboxError(f"sandbox spec: {r.where}: path is not absolute, or type not c, b, u or p")
+        raise SpecError(f"{r.where}: path is not absolute, or type not c, b, u or p")
     device = DeviceSpec(
         path,
         kind,
@@ -315,8 +319,8 @@ def parse_capabilities(r: Reader) -> dict[str, int]:
         for word in r.texts(name):
             number = CAPABILITIES.get(word.decode("utf-8", "replace").upper())
             if number is None:
-                raise SandboxError(
-                    f"sandbox spec: {r.where}.{name}: unknown capability {word.decode('utf-8', 'replace')}"
+                raise SpecError(
+                    f"{r.where}.{name}: unknown capability {word.decode('utf-8', 'replace')}"
                 )
             bits |= 1 << number
         sets[name] = bits
@@ -354,9 +358,9 @@ def parse_process(r: Reader) -> ProcessSpec:
     p.preserve = r.descriptors("preserve")
     r.end()
     if not p.args or not p.args[0]:
-        raise SandboxError(f"sandbox spec: {r.where}.args has no command")
+        raise SpecError(f"{r.where}.args has no command")
     if not p.cwd.startswith(b"/"):
-        raise SandboxError(f"sandbox spec: {r.where}.cwd is not absolute")
+        raise SpecError(f"{r.where}.cwd is not absolute")
     if not all(0 <= g < 0xFFFFFFFF for g in p.groups):
         raise r.bad("groups", "a list of ids")
     if min([*p.stdio, *p.preserve], default=0) < 0:
@@ -383,7 +387,7 @@ def parse_map(r: Reader, key: str) -> list[tuple[int, int, int]]:
 
 
 def parse_container(r: Reader) -> ContainerSpec:
-    """A container; SandboxError. The reader's `fds` resolve descriptors."""
+    """A container; SpecError. The reader's `fds` resolve descriptors."""
     c = ContainerSpec()
     c.ident = r.name("id", "")
     c.process = parse_process(r.inner("process"))
@@ -415,21 +419,21 @@ def parse_container(r: Reader) -> ContainerSpec:
 
 
 def parse(text: bytes) -> Spec:
-    """The spec in a JSON document; SandboxError with one sentence when it is not one."""
+    """The spec in a JSON document; SpecError with one sentence when it is not one."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as e:
-        raise SandboxError(f"sandbox spec: not JSON: {e}") from None
-    r = Reader(document, "spec")
+        raise SpecError(f"sandbox spec: not JSON: {e}") from None
+    r = Reader(document, "sandbox spec: spec")
     s = Spec()
     s.platform = r.name("platform", "ptrace")
     s.control = r.fd("control")
     s.listen = r.fd("listen")
     s.memory = r.number("memory", 0, 0)
     s.network = r.text("network", "none").decode("utf-8", "replace")
-    s.broker = r.number("broker", -1)
+    s.broker = r.fd("broker")
     if s.network not in NETWORKS or (s.network == "host") != (s.broker >= 0):
-        raise SandboxError("sandbox spec: spec.network is neither none nor host with a broker")
+        raise SpecError("sandbox spec: spec.network is neither none nor host with a broker")
     s.strace = r.flag("strace")
     s.log = r.fd("log")
     s.seed = r.number("seed", -1)
@@ -438,7 +442,7 @@ def parse(text: bytes) -> Spec:
     s.start = r.flag("start", True)
     s.container = parse_container(r.inner("container"))
     if s.container.share:
-        raise SandboxError("sandbox spec: spec.container.share: the first container has nobody to share with")
+        raise SpecError("sandbox spec: spec.container.share: the first container has nobody to share with")
     r.end()
     return s
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NoReturn
 
 from cordon.errors import CordonError
-from cordon.options import Mount, Options, parse_size
+from cordon.options import Mount, Options
 
 EPILOG = """\
 Without --root the sandbox shows the system directories and the current directory, read-only below a memory overlay:
@@ -17,8 +18,13 @@ failed; 126 when the command cannot be executed; 127 when it is not found.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CordonError(f"do: {message}", 2)
+
+
+def parser() -> Parser:
+    p = Parser(
         prog="cordon do",
         usage="cordon do [option ...] [--] COMMAND [ARGUMENT ...]",
         description="Runs one command in a sandbox of its own.",
@@ -38,11 +44,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--cwd", default="", metavar="DIR", help="start in this directory of the sandbox")
     p.add_argument("--user", metavar="UID[:GID]", help="run as this user; default: the caller's ids")
     p.add_argument("--hostname", default="cordon", metavar="NAME")
+    p.add_argument("--timeout", type=float, metavar="SECONDS", help="end the sandbox after this time")
     p.add_argument(
-        "--timeout", type=float, default=0.0, metavar="SECONDS", help="end the sandbox after this time"
+        "--memory", metavar="SIZE", help="limit of guest memory, such as 512M; default: 3/4 of what is available"
     )
-    p.add_argument("--memory", metavar="SIZE", help="limit of guest memory, such as 512M")
-    p.add_argument("--pids", type=int, default=0, metavar="N", help="limit of processes and threads")
+    p.add_argument(
+        "--pids", type=int, metavar="N", help="limit of processes and threads; default: 4096, fewer on a small host"
+    )
+    p.add_argument(
+        "--network", default="none", metavar="N",
+        help="none (default: loopback in the sandbox), host, or ns:PATH: host sockets in that network namespace",
+    )  # fmt: skip
     p.add_argument("--strace", action="store_true", help="print every system call to stderr or the debug log")
     p.add_argument("--debug-log", default="", metavar="FILE", help="write messages for developers to a file")
     p.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -60,9 +72,13 @@ def options_of(argv: list[str]) -> Options:
     if a.user is not None:
         options.set_user(a.user)
     options.hostname = a.hostname
-    options.timeout = a.timeout
-    options.memory = parse_size(a.memory) if a.memory is not None else 0
-    options.pids = a.pids
+    if a.timeout is not None:
+        options.set_timeout(a.timeout)
+    if a.memory is not None:
+        options.set_memory(a.memory)
+    if a.pids is not None:
+        options.set_pids(a.pids)
+    options.network = a.network
     options.strace = a.strace
     options.debug_log = a.debug_log
     options.check()

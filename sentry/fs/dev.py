@@ -158,14 +158,21 @@ LINKS: Final = (
 )
 
 
+def fill(root: TmpDir, console: bool) -> None:
+    """Makes what is missing of the usual nodes and links; the console only for those who have one."""
+    for name, major, minor, mode in NODES:
+        if root.lookup(name) is None and (console or name != b"console"):
+            root.mknod(name, S.S_IFCHR | mode, makedev(major, minor), 0, 0)
+    for name, target in LINKS:
+        if root.lookup(name) is None:
+            root.symlink(name, target, 0, 0)
+
+
 def new(dev: int) -> TmpDir:
     """The root of a new /dev: a small tmpfs with the usual nodes, links and (empty) mount points pts, shm and mqueue."""
     register()
     root = tmpfs.new(dev)
-    for name, major, minor, mode in NODES:
-        root.mknod(name, S.S_IFCHR | mode, makedev(major, minor), 0, 0)
-    for name, target in LINKS:
-        root.symlink(name, target, 0, 0)
+    fill(root, True)
     root.mkdir(b"pts", S.S_IFDIR | 0o755, 0, 0)
     root.mkdir(b"shm", S.S_IFDIR | 0o1777, 0, 0)
     root.mkdir(b"mqueue", S.S_IFDIR | 0o755, 0, 0)

@@ -53,15 +53,14 @@ class DevptsSuper(GenSuper):
     def remove(self, index: int) -> None:
         self.nodes.pop(index, None)
 
-    def new_pty(self, t: Task) -> Pty:
-        """A new pair with the lowest free number; ENOSPC."""
+    def new_pty(self, uid: int, gid: int) -> Pty:
+        """A new pair for a user with the lowest free number; ENOSPC."""
         index = 0
         while index in self.nodes:
             index += 1
         if index >= MAX_PTYS:
             raise Errno(E.ENOSPC)
-        gid = self.gid if self.gid >= 0 else t.creds.fsgid
-        node = PtsNode(self, index, t.creds.fsuid, gid)
+        node = PtsNode(self, index, uid, self.gid if self.gid >= 0 else gid)
         self.nodes[index] = node
         return node.pty
 
@@ -152,7 +151,7 @@ def open_ptmx(t: Task, path: Path, inode: Inode, flags: int) -> File:
     """A new master; only through a devpts' own ptmx, so that it is known which one is meant."""
     if not isinstance(inode, PtmxNode):
         raise Errno(E.ENODEV)
-    return PtyMaster(inode.devpts.new_pty(t), flags, path, inode)
+    return PtyMaster(inode.devpts.new_pty(t.creds.fsuid, t.creds.fsgid), flags, path, inode)
 
 
 def open_pts(t: Task, path: Path, inode: Inode, flags: int) -> File:

@@ -14,8 +14,10 @@ from sentry.kernel.ipc.namespace import IpcNamespace
 from sentry.kernel.pidns import PidNamespace
 from sentry.kernel.rusage import Usage, usage_of_group
 from sentry.kernel.task import RUN
+from sentry.mm import memfile
 
 if TYPE_CHECKING:
+    from sentry.fs.gofer.super import SentryClient
     from sentry.fs.tty.terminal import TTY
     from sentry.kernel.kernel import Kernel, UTSNamespace
     from sentry.kernel.seccomp import Filter
@@ -29,6 +31,7 @@ RUNNING: Final = "running"
 PAUSED: Final = "paused"
 STOPPED: Final = "stopped"  # every process has gone
 
+MEMORY_PERIOD: Final = 50_000_000  # ns between looks at the memory limit
 RECORDS_MAX: Final = 4096  # statuses of ended processes that are kept
 
 
@@ -89,6 +92,7 @@ class Container:
         self.memory_limit: int = 0
         self.tasks: int = 0  # alive or zombie
         self.living: int = 0  # tasks whose host thread has not ended (a created init counts)
+        self.gofers: list[SentryClient] = []  # connections of its mounts
         self.paused: bool = False
         self.oom_kills: int = 0
         self.exceeded: set[str] = set()  # limits that were hit: "pids", "memory"
@@ -144,6 +148,7 @@ class Container:
         self.kernel.start_task(init.main)
         self.status = RUNNING
         self.started = clock.monotonic()
+        self.check_memory()
 
     def kill(self, status: int = SIG.SIGKILL) -> None:
         """Every process ends with this wait status. A created init that never ran ends as well."""
@@ -184,12 +189,47 @@ class Container:
             self.kernel.tell(self, "oom", 0, 0)
         self.kill()
 
+    def memory_used(self) -> int:
+        """Bytes of memory in use: the whole sandbox's when there is no other container, else what its programs have resident."""
+        if len(self.kernel.containers) == 1:
+            return memfile.used()
+        spaces = {id(t.mm): t for t in self.alive()}
+        return sum(t.mm.resident().total for t in spaces.values())
+
+    def set_memory_limit(self, limit: int) -> None:
+        """Bytes, 0 for none. It is looked at 20 times a second; the sandbox's own limit is exact."""
+        watched = self.memory_limit != 0
+        self.memory_limit = limit
+        if limit and not watched and self.status != CREATED:
+            self.check_memory()
+
+    def check_memory(self) -> None:
+        """Called by a timer while there is a limit."""
+        if self.memory_limit and self.status != STOPPED:
+            if self.memory_used() > self.memory_limit:
+                self.out_of_memory()
+            self.kernel.timers.at(clock.monotonic() + MEMORY_PERIOD, self.check_memory)
+
+    def gofer_gone(self, why: str) -> None:
+        """Its files can't be reached any more: it is destroyed, and with the first container the sandbox."""
+        if self.status == STOPPED or self.kernel.ending:
+            return
+        sentence = f"the gofer failed: {why}"
+        if self.kernel.log is not None:
+            self.kernel.log(f'container "{self.ident}" is destroyed: {sentence}')
+        self.kernel.tell(self, "gofer", 0, 0)
+        if self is self.kernel.first:
+            self.kernel.fail(sentence)
+        else:
+            self.kill()
+
     # Pause
 
     def pause(self) -> None:
         """Tasks stop at the border, and where they sleep; nothing of the guest runs once `settled`."""
         if not self.paused:
             self.paused = True
+            self.status = PAUSED
             for t in self.alive():
                 if t.state == RUN:
                     t.interrupt()
@@ -201,6 +241,7 @@ class Container:
     def resume(self) -> None:
         if self.paused:
             self.paused = False
+            self.status = RUNNING
             for t in self.alive():
                 t.wake()
 

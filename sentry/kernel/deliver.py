@@ -28,6 +28,9 @@ def work(t: Task) -> None:
         t.clear_interrupt()
         if t.must_exit:
             raise TaskExit
+        if t.container.paused:
+            stop.freeze(t)
+            continue
         if t.must_stop:
             stop.here(t)
             continue
@@ -60,7 +63,7 @@ def take(t: Task, info: SigInfo) -> None:
     if action.handler != SIG_DFL:
         handle(t, info)
         return
-    if bit(sig) & IGNORED:
+    if bit(sig) & IGNORED or tg.unkillable:
         return
     if bit(sig) & STOPS:
         if sig == SIG.SIGSTOP or not tg.pgrp.orphaned():

@@ -217,8 +217,6 @@ class Kernel:
             exiting.never_ran(t)
             raise
         t.seccomp = container.seccomp
-        if t.seccomp is not None:
-            t.native.slow = 1
         tg.oom_score_adj = start.oom_score_adj
         container.add_record(tg, init)
         return t

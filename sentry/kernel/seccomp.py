@@ -23,6 +23,7 @@ DATA: Final = struct.Struct("<iIQ6Q")
 DATA_SIZE: Final = 64
 INSN: Final = struct.Struct("<HBBI")
 M32: Final = 0xFFFFFFFF
+M64: Final = 0xFFFFFFFFFFFFFFFF
 MEMWORDS: Final = 16
 
 # Instruction classes and fields (linux/bpf_common.h).
@@ -73,6 +74,10 @@ class Filter:
         self.code: list[tuple[int, int, int, int]] = code
         self.below: Filter | None = below
         self.strict: bool = False  # SECCOMP_MODE_STRICT
+
+    def verdict(self, number: int, args: list[int], data: bytes) -> int:
+        """What it says to a call; `data` is its struct seccomp_data."""
+        return execute(self.code, data)
 
 
 def check(program: bytes) -> list[tuple[int, int, int, int]]:
@@ -193,20 +198,11 @@ def allows(t: Task) -> bool:
         exiting.kill_group(t.tg, SIG.SIGKILL)
         return False
     nr: int = regs.orig_rax & M32
-    data = DATA.pack(
-        nr - (1 << 32) if nr & 0x80000000 else nr,
-        AUDIT_ARCH_X86_64,
-        regs.rip,
-        regs.rdi,
-        regs.rsi,
-        regs.rdx,
-        regs.r10,
-        regs.r8,
-        regs.r9,
-    )
+    args: list[int] = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9]
+    data = DATA.pack(nr - (1 << 32) if nr & 0x80000000 else nr, AUDIT_ARCH_X86_64, regs.rip, *args)
     verdict = SC.SECCOMP_RET_ALLOW
     while f is not None:
-        v = execute(f.code, data)
+        v = f.verdict(nr, args, data)
         if rank(v) < rank(verdict):
             verdict = v
         f = f.below

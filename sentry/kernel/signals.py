@@ -270,7 +270,9 @@ def ignored(t: Task, sig: int) -> bool:
     if (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1:
         return False
     handler = t.tg.actions.table[sig].handler
-    return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(sig) & IGNORED))
+    if handler == SIG_DFL:
+        return bool(bit(sig) & IGNORED) or t.tg.unkillable
+    return handler == SIG_IGN
 
 
 def prepare(t: Task, sig: int) -> bool:
@@ -314,6 +316,7 @@ def fatal(t: Task, sig: int) -> bool:
     return (
         t.tg.actions.table[sig].handler == SIG_DFL
         and not bit(sig) & (IGNORED | STOPS | COREDUMPS)
+        and not t.tg.unkillable
         and not (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1
     )
 
@@ -383,6 +386,8 @@ def force(t: Task, info: SigInfo) -> None:
     if blocked or action.handler == SIG_IGN:
         action.reset()
         t.sigmask &= ~bit(sig)
+    if action.handler == SIG_DFL:
+        t.tg.unkillable = False
     if not t.pending.set & bit(sig):
         t.pending.set |= bit(sig)
         t.pending.queue.append(info)

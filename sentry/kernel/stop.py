@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import poll as P
 from sentry.abi import signal as SIG
 from sentry.kernel import signals
 from sentry.kernel.signals import SIG_IGN, SigInfo
-from sentry.kernel.task import STOPPED
+from sentry.kernel.task import BLOCKED, STOPPED
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -32,6 +33,10 @@ def child_info(tg: ThreadGroup, code: int, status: int) -> SigInfo:
 def notify_parent(tg: ThreadGroup, code: int, status: int) -> None:
     """A stop or continue: SIGCHLD unless the parent does not want it, and its waiting threads wake."""
     parent = tg.parent
+    record = tg.record
+    if record is not None and record.init:
+        what = "continued" if code == SIG.CLD_CONTINUED else "stopped"
+        tg.kernel.tell(tg.container, what, tg.pid, status)
     if parent is None:
         return
     action = parent.actions.table[SIG.SIGCHLD]
@@ -76,6 +81,17 @@ def here(t: Task) -> None:
         t.sleep(-1)
     t.stopped = False
     t.state = old
+
+
+def freeze(t: Task) -> None:
+    """The thread's container is paused: it sleeps until that is over, or until it is killed."""
+    old = t.state
+    t.state = BLOCKED
+    while t.container.paused and not t.must_exit:
+        lib.cn_task_clear_interrupt(t.native)
+        t.sleep(-1)
+    t.state = old
+    t.work = True
 
 
 def resume(tg: ThreadGroup) -> None:

@@ -164,8 +164,21 @@ class Task:
         self.state = BLOCKED
         self.nvcsw += 1
         why: int = lib.cn_task_block(self.native, min(deadline, FAR_FUTURE))
+        if self.container.paused:
+            self.stay_frozen()
         self.state = old
         return why
+
+    def stay_frozen(self) -> None:
+        """Woken while its container is paused: goes on sleeping until that is over, or until it is killed."""
+        interrupted = False
+        while self.container.paused and not self.must_exit:
+            if lib.cn_task_interrupted(self.native):
+                interrupted = True
+                lib.cn_task_clear_interrupt(self.native)
+            lib.cn_task_block(self.native, -1)
+        if interrupted:
+            lib.cn_task_interrupt(self.native)
 
     def sleep(self, deadline: int) -> int:
         """`block` for a task whose state the caller has set (stops)."""

@@ -73,6 +73,11 @@ class HostTTY(TTY):
         self.control(cmd, new.pack())
         self.tostop = bool(new.lflag & IO.TOSTOP)
 
+    def set_size(self, size: bytes) -> None:
+        """From outside (struct winsize); the foreground job hears of it."""
+        self.control(IO.TIOCSWINSZ, size)
+        self.signal(SIG.SIGWINCH)
+
     def ioctl(self, t: Task, cmd: int, arg: int, readable: bool) -> int:
         mm = t.mm
         if cmd == IO.TCGETS:

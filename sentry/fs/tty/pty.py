@@ -24,6 +24,7 @@ from sentry.vfs.special import makedev
 
 if TYPE_CHECKING:
     from sentry.fs.devpts import PtsNode
+    from sentry.fs.tty.bridge import Bridge
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
     from sentry.kernel.timers import Timer
@@ -68,6 +69,7 @@ class Pty(TTY):
         self.was_opened: bool = False
         self.packet: bool = False
         self.status: int = 0  # packet mode: PKT_* not told yet
+        self.bridge: Bridge | None = None  # to a terminal of the host, in place of a master
         self.last_typed: int = 0  # monotonic ns, for VTIME between bytes
 
     # Keyboard: master -> line discipline
