@@ -33,11 +33,15 @@ class Broker:
                 socket.send_fds(self.line, [request], [fd])
             else:
                 self.line.send(request)
-            return self.answer()
-        except (BrokenPipeError, ConnectionError, BlockingIOError):
-            raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN)) from None
+            number, data, got = self.answer()
+        except OSError:
+            number, data, got = errno.ENETDOWN, b"", -1
+        if number:
+            raise OSError(number, os.strerror(number))
+        return data, got
 
-    def answer(self) -> tuple[bytes, int]:
+    def answer(self) -> tuple[int, bytes, int]:
+        """errno, data, descriptor."""
         data = bytearray()
         got = -1
         while True:
@@ -45,13 +49,11 @@ class Broker:
             if fds:
                 got = fds[0]
             if len(packet) < wire.ANSWER.size or len(data) > wire.MAX_TABLES:
-                raise ConnectionError
+                return errno.ENETDOWN, b"", -1
             number, more = wire.ANSWER.unpack_from(packet)
-            if number:
-                raise OSError(number, os.strerror(number))
             data += packet[wire.ANSWER.size :]
-            if not more:
-                return bytes(data), got
+            if number or not more:
+                return number, bytes(data), got
 
     def socket(self, domain: int, kind: int, protocol: int) -> int:
         """A new socket, non-blocking."""

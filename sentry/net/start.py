@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 def start(kernel: Kernel, network: str, broker: int) -> None:
     """network: "none" or "host"; broker: for "host" the descriptor of the line to the broker."""
-    stack: Stack = Loopback(kernel)
+    stack: Stack = host_stack(kernel, broker) if network == "host" else Loopback(kernel)
     kernel.stack = stack
     for domain in (SO.AF_INET, SO.AF_INET6):
         FAMILIES[domain] = InetFamily(stack, domain)
+
+
+def host_stack(kernel: Kernel, broker: int) -> Stack:
+    from broker.client import Broker
+    from sentry.net.inet.host import HostStack
+
+    return HostStack(kernel, Broker(broker))

@@ -437,6 +437,7 @@ class InetSocket(Socket):
             raise Errno(E.EINVAL)
         if name not in options.CONGESTION:
             raise Errno(E.ENOENT)
+        self.endpoint.set_option(SO.SOL_TCP, SO.TCP_CONGESTION, name)
         self.congestion = name
 
     def tcp_info(self) -> bytes:
