@@ -19,7 +19,7 @@ from cordon.control import Connection, ControlError, own
 from cordon.oci import console, hooks, keeper, translate
 from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
-from cordon.oci.errors import RuntimeFailure, log, why
+from cordon.oci.errors import RuntimeFailure, executable, log, why
 from cordon.oci.namespaces import Namespaces, Window
 from cordon.oci.state import EXIT_FILE, State, write_file
 from cordon.oci.translate import Plan
@@ -307,7 +307,8 @@ class Container:
             self.owner = Connection.open(self.order.sandbox_socket)
             self.owner.create(document, fds, tie=True)
         except ControlError as e:
-            raise RuntimeFailure(e.message, 1) from None
+            status = e.status if e.status in (126, 127) else 1
+            raise RuntimeFailure(executable(e.message, e.status), status) from None
 
     def await_sandbox(self) -> None:
         """Until gofer and sentry are ready. RuntimeFailure says which of them can't and why."""
@@ -321,7 +322,8 @@ class Container:
         except ControlError as e:
             if e.code == "gone":
                 raise RuntimeFailure(f"the sentry ended before it was ready{self.last_words()}") from None
-            raise RuntimeFailure(e.message) from None
+            status = e.status if e.status in (126, 127) else 1
+            raise RuntimeFailure(executable(e.message, e.status), status) from None
 
     def await_ready(self, what: str, fd: int) -> None:
         """Until gofer or broker said its one line."""

@@ -37,6 +37,16 @@ def why(e: OSError) -> str:
     return os.strerror(e.errno).lower() if e.errno else str(e)
 
 
+def executable(text: str, status: int) -> str:
+    """The sentence about a program that can't be run, with the words that engines make 127 of."""
+    if status == 127 and "no such file or directory" not in text:
+        text = (
+            text.removesuffix(": command not found")
+            + ": executable file not found in $PATH: no such file or directory"
+        )
+    return text
+
+
 def rfc3339(seconds: float | None = None) -> str:
     """A time (now by default; seconds since 1970) in UTC with nanoseconds, as in state and logs."""
     ns = time.time_ns() if seconds is None else int(seconds * 1e9)

@@ -13,7 +13,7 @@ from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
 from cordon.oci.container import Line
 from cordon.oci.creation import check_preserved, heard, write_pid
-from cordon.oci.errors import RuntimeFailure, log, why
+from cordon.oci.errors import RuntimeFailure, executable, log, why
 from cordon.oci.foreground import Terminal
 from cordon.oci.state import State, StateDir
 from cordon.spawn import close_all_but
@@ -113,7 +113,9 @@ class Execution:
             pid = line.exec(self.state.id, document, fds, tie=True)
         except ControlError as e:
             status = e.status if e.status in (126, 127) else 1
-            raise RuntimeFailure(f'exec in container "{self.state.id}": {e.message}', status) from None
+            raise RuntimeFailure(
+                f'exec in container "{self.state.id}": {executable(e.message, e.status)}', status
+            ) from None
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)

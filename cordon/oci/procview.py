@@ -7,6 +7,7 @@ each time somebody opens it: the opener waits for that, so it never sees a list 
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from cordon.oci.errors import log
@@ -114,15 +115,24 @@ def encode(text: Any) -> bytes:
 def stat_line(p: dict[str, Any]) -> bytes:
     """proc_pid_stat(5); what isn't known is 0."""
     fields = [0] * 52
-    fields[3:7] = [int(p["ppid"]), int(p["pgid"]), int(p["sid"]), int(p.get("tty") or 0)]
+    fields[3:7] = [int(p["ppid"]), int(p["pgid"]), int(p["sid"]), terminal(p.get("tty"))]
     fields[7] = -1
     fields[13], fields[14] = int(p["utime_ns"]) // TICK, int(p["stime_ns"]) // TICK
     fields[17], fields[19] = 20, int(p.get("threads", 1))
-    fields[21] = int(p["start_ns"]) // TICK
+    boot = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    fields[21] = max(0, int(p["start_ns"]) - boot) // TICK
     fields[23] = int(p["rss_bytes"]) >> 12
     tail = " ".join(str(n) for n in fields[3:])
     comm = encode(p["command"])[:15].replace(b"\n", b" ")
     return b"%d (%b) %b %b\n" % (int(p["pid"]), comm, encode(p["state"])[:1], tail.encode())
+
+
+def terminal(name: Any) -> int:
+    """The device number of a terminal by its name below /dev, 0 for none."""
+    kind, _, number = str(name or "").removeprefix("/dev/").partition("/")
+    if kind == "pts" and number.isdigit():
+        return 136 << 8 | int(number)
+    return 5 << 8 | 1 if kind == "console" else 0
 
 
 def status_text(p: dict[str, Any]) -> bytes:
