@@ -112,6 +112,7 @@ def synthetic(ns: MountNamespace, parent: Path, name: bytes, directory: bool, wh
     """A mount point that exists in memory alone. One on the way to the wanted place gets a small file system of its own."""
     inode = empty(directory)
     place = Path(parent.mount, Dentry(name, parent.dentry, inode))
+    parent.dentry.children[name] = place.dentry  # the mount on it keeps it there
     if whole:
         return place
     return Path(mounted := ns.mount(inode.sb, inode, place, 0), mounted.root)
@@ -149,7 +150,7 @@ def build(container: Container, spec: ContainerSpec) -> Path:
         attach(container, ns, root, m)
     dev.register()
     if container.ident:
-        fill_dev(root, spec)
+        fill_dev(ns, root, spec)
     for path in spec.readonly:
         make_readonly(ns, root, path)
     for path in spec.masked:
@@ -170,7 +171,7 @@ def take_down(container: Container) -> None:
     container.gofers = []
 
 
-def fill_dev(root: Path, spec: ContainerSpec) -> None:
+def fill_dev(ns: MountNamespace, root: Path, spec: ContainerSpec) -> None:
     """The devices and links that every container has (OCI, config-linux.md, "Default Devices"), where /dev is in memory, and
     the spec's own."""
     try:
@@ -182,6 +183,7 @@ def fill_dev(root: Path, spec: ContainerSpec) -> None:
         place.dentry.children = {name: d for name, d in place.dentry.children.items() if d.inode is not None}
     for device in spec.devices:
         try:
+            make_place(ns, root, device.path.rpartition(b"/")[0], True)
             make_device(root, device)
         except Errno as e:
             raise SandboxError(
@@ -195,10 +197,8 @@ def make_device(root: Path, d: DeviceSpec) -> None:
     kind = {"c": S.S_IFCHR, "u": S.S_IFCHR, "b": S.S_IFBLK, "p": S.S_IFIFO}[d.kind]
     inode = parent.inode()
     old = inode.lookup(parent.last)
-    if old is not None:
-        if old.mode & S.S_IFMT == kind and old.getattr().rdev == makedev(d.major, d.minor):
-            return
-        raise Errno(E.EEXIST)
+    if old is not None:  # one of those that every container has, or the root's own
+        return
     inode.mknod(parent.last, kind | d.mode, makedev(d.major, d.minor), d.uid, d.gid)
     parent.dentry.children.pop(parent.last, None)
 

@@ -16,7 +16,7 @@ import traceback
 from typing import Any, NoReturn
 
 from cordon.control import Connection, ControlError, own
-from cordon.oci import console, hooks, keeper, translate
+from cordon.oci import console, hooks, keeper, oom, translate
 from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
 from cordon.oci.errors import RuntimeFailure, executable, log, why
@@ -113,6 +113,7 @@ class Container:
         self.terminal = -1
         self.owner: Connection
         self.window: Window | None = None
+        self.oom: oom.Reporter
         self.gofer_ready = -1
         self.broker_ready = -1
 
@@ -170,6 +171,7 @@ class Container:
             json.dumps(order.state.to_oci("creating") | {"pid": os.getpid()}).encode(),
         )
         self.await_sandbox()
+        self.oom = oom.Reporter(order.groups)
         self.drop_descriptors()
         if window is not None:
             window.open()
@@ -354,7 +356,17 @@ class Container:
             os.dup2(self.errors, 1)
         os.dup2(self.errors, 2)
         close_all_but(
-            [0, 1, 2, self.line.fd, self.order.dir_fd, self.owner.fileno(), self.terminal, log.keep()]
+            [
+                0,
+                1,
+                2,
+                self.line.fd,
+                self.order.dir_fd,
+                self.owner.fileno(),
+                self.terminal,
+                log.keep(),
+                *self.oom.fds(),
+            ]
         )
 
     # The end
@@ -372,6 +384,8 @@ class Container:
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 pass
+        if end.get("oom") or "memory" in end.get("exceeded", []):
+            self.oom.report()
         try:
             write_file(self.order.dir_fd, EXIT_FILE, json.dumps({"status": status, **end}).encode())
         except OSError:  # deleted meanwhile
