@@ -235,8 +235,27 @@ class Tables:
         return None
 
 
+class Settings:
+    """What /proc/sys/net lets be changed."""
+
+    def __init__(self) -> None:
+        self.low_port: int = 1024  # the first that needs no CAP_NET_BIND_SERVICE
+        self.first_port: int = 32768  # of those that a stack chooses
+        self.last_port: int = 60999
+        self.somaxconn: int = 4096
+        self.first_ping_gid: int = 1  # groups that may have ping sockets: none
+        self.last_ping_gid: int = 0
+
+
 class Stack:
-    """A network stack. Called with K held."""
+    """A network stack. Called with K held.
+
+    own: its interfaces are the sandbox's alone and never change, so that nobody waits in vain to be told of changes.
+    """
+
+    def __init__(self, own: bool) -> None:
+        self.own: bool = own
+        self.settings: Settings = Settings()
 
     def endpoint(self, t: Task, family: int, kind: int) -> Endpoint:
         """A new endpoint (SOCK_STREAM: TCP, SOCK_DGRAM: UDP). EAFNOSUPPORT, ENOBUFS, ENETDOWN."""

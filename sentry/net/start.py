@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sentry.abi import socket as SO
 from sentry.net.inet.loopback import Loopback
 from sentry.net.inet.sockets import InetFamily
+from sentry.net.netlink.socket import NetlinkFamily
 from sentry.net.socket import FAMILIES
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def start(kernel: Kernel, network: str, broker: int) -> None:
     kernel.stack = stack
     for domain in (SO.AF_INET, SO.AF_INET6):
         FAMILIES[domain] = InetFamily(stack, domain)
+    FAMILIES[SO.AF_NETLINK] = NetlinkFamily(stack)
 
 
 def host_stack(kernel: Kernel, broker: int) -> Stack:

@@ -10,6 +10,7 @@ from sentry.abi import errno as E
 from sentry.errors import Errno
 from sentry.fs import devpts, pipe
 from sentry.fs.generated import GenDir, GenFile, GenSuper
+from sentry.fs.proc import netctl
 from sentry.fs.proc.status import parse_int
 from sentry.kernel.pidns import PID_MAX
 from sentry.syscalls import system as machine
@@ -161,18 +162,13 @@ def populate(root: GenDir, sb: GenSuper, kernel: Kernel) -> None:
             b"aio-max-nr": b"0",
             b"aio-nr": b"0",
         },
-        b"net": {
-            b"unix/max_dgram_qlen": b"512",
-            b"core/somaxconn": b"4096",
-            b"core/rmem_default": b"212992",
-            b"core/rmem_max": b"212992",
-            b"core/wmem_default": b"212992",
-            b"core/wmem_max": b"212992",
-        },
+        b"net": netctl.FIXED,
     }
     for group, values in fixed.items():
         for path, value in values.items():
             add(sys.dir(group), sb, path, Fixed(value).get, None)
+    for path, get, put in netctl.SETTINGS:
+        add(sys.dir(b"net"), sb, path, get, put)
     k = sys.dir(b"kernel")
     add(k, sb, b"hostname", hostname, set_hostname)
     add(k, sb, b"domainname", domainname, set_domainname)

@@ -135,7 +135,7 @@ class HostEndpoint(Endpoint):
             raise Errno(e.errno or E.EIO) from None
 
     def listen(self, backlog: int) -> None:
-        self.check(lib.cn_net_listen(self.fd, max(0, min(backlog & 0xFFFFFFFF, 1 << 16))))
+        self.check(lib.cn_net_listen(self.fd, min(backlog & 0xFFFFFFFF, self.stack.settings.somaxconn)))
 
     def accept(self) -> Endpoint | None:
         fd = lib.cn_net_accept(self.fd)
@@ -265,6 +265,7 @@ class HostEndpoint(Endpoint):
 
 class HostStack(Stack):
     def __init__(self, kernel: Kernel, broker: Broker) -> None:
+        super().__init__(False)
         self.kernel: Kernel = kernel
         self.broker: Broker = broker
         self.scratch: Scratch = Scratch()

@@ -110,6 +110,8 @@ class LoopDatagram(PortUser):
         if self.error:
             raise Errno(self.take_error())
         self.need_port()
+        self.stack.packets += 1
+        self.stack.bytes += len(data)
         ip = source if source is not None else self.ip
         if ip in (ANY4, ANY6):
             ip = LOOPBACK4 if is_v4(target.ip) else LOOPBACK6

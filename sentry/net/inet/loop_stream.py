@@ -26,7 +26,6 @@ EVERYTHING: Final = READABLE | WRITABLE | P.POLLHUP | P.POLLRDHUP | P.POLLERR
 SYN_TIMEOUT: Final = 127_000_000_000  # ns until a connect to a full listener gives up (net.ipv4.tcp_syn_retries)
 SNDBUF: Final = 1 << 20  # bytes in flight to a peer that does not read, unless SO_SNDBUF says otherwise
 LOW_SNDBUF: Final = 16384  # the same while the stack holds too much
-MAX_BACKLOG: Final = 4096  # net.core.somaxconn
 SHUT_RCV: Final = 1
 SHUT_SND: Final = 2
 BOTH: Final = 3
@@ -199,7 +198,7 @@ class LoopStream(PortUser):
                 raise Errno(E.EADDRINUSE)
         self.phase = LISTENS
         self.down = 0
-        self.backlog = max(0, min(backlog & 0xFFFFFFFF, MAX_BACKLOG))
+        self.backlog = min(backlog & 0xFFFFFFFF, self.stack.settings.somaxconn)
         self.let_in()
 
     def let_in(self) -> None:
@@ -319,7 +318,10 @@ class LoopStream(PortUser):
         if n:
             peer.queue.append(data)
             peer.held += n
-            self.stack.held += n
+            stack = self.stack
+            stack.held += n
+            stack.packets += 1
+            stack.bytes += n
             peer.waitq.notify(READABLE)
         return n
 

@@ -44,13 +44,16 @@ LO_TABLE: Final = (
 
 class Loopback(Stack):
     def __init__(self, kernel: Kernel) -> None:
+        super().__init__(True)
         self.kernel: Kernel = kernel
-        self.tcp: Ports = Ports(kernel.random, True)
-        self.udp: Ports = Ports(kernel.random, False)
+        self.tcp: Ports = Ports(kernel.random, self.settings, True)
+        self.udp: Ports = Ports(kernel.random, self.settings, False)
         self.streams: dict[int, LoopStream] = {}
         self.datagrams: dict[int, LoopDatagram] = {}
         self.held: int = 0  # bytes in all queues
         self.udp_dropped: int = 0
+        self.packets: int = 0  # pieces of streams and datagrams that went over lo
+        self.bytes: int = 0
 
     def endpoint(self, t: Task, family: int, kind: int) -> Endpoint:
         if kind == SO.SOCK_STREAM:
@@ -107,6 +110,7 @@ class Loopback(Stack):
         lo.kind = NL.ARPHRD_LOOPBACK
         lo.mtu = MTU
         lo.operstate = OPERSTATE_UNKNOWN
+        lo.counters = [self.packets, self.bytes, 0, self.udp_dropped, self.packets, self.bytes, 0, 0]
         v4 = Address(SO.AF_INET, b"\x7f\0\0\x01", 8, 1)
         v4.label = b"lo"
         v6 = Address(SO.AF_INET6, LOOPBACK6, 128, 1)

@@ -8,13 +8,11 @@ from sentry.abi import errno as E
 from sentry.abi import socket as SO
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
-from sentry.net.stack import ANY4, ANY6, Endpoint, Name, is_v4
+from sentry.net.stack import ANY4, ANY6, Endpoint, Name, Settings, is_v4
 
 if TYPE_CHECKING:
     from sentry.kernel.randomness import Randomness
 
-FIRST: Final = 32768  # net.ipv4.ip_local_port_range
-LAST: Final = 60999
 #: Bits of a score, by what a socket is bound to.
 EXACT: Final = 4
 WILD: Final = 2
@@ -55,8 +53,9 @@ class PortUser(Endpoint):
 class Ports:
     """The ports of one protocol."""
 
-    def __init__(self, random: Randomness, streams: bool) -> None:
+    def __init__(self, random: Randomness, settings: Settings, streams: bool) -> None:
         self.random: Randomness = random
+        self.settings: Settings = settings
         self.streams: bool = streams
         self.users: dict[int, list[PortUser]] = {}
 
@@ -85,14 +84,15 @@ class Ports:
 
     def free(self, e: PortUser) -> int:
         """A port that nobody has whom it could be taken for."""
-        count = LAST - FIRST + 1
+        first = self.settings.first_port
+        count = self.settings.last_port - first + 1
         start = self.random.below(count)
         for i in range(count):
-            port = FIRST + (start + i) % count
+            port = first + (start + i) % count
             if port not in self.users:
                 return port
         for i in range(count):
-            port = FIRST + (start + i) % count
+            port = first + (start + i) % count
             if not self.conflict(e, port):
                 return port
         raise Errno(E.EADDRINUSE)
@@ -103,7 +103,7 @@ class Ports:
             return self.free(e)
         except Errno:
             pass
-        for port in range(FIRST, LAST + 1):
+        for port in range(self.settings.first_port, self.settings.last_port + 1):
             if not self.connection(e.ip, port, to) and not any(o.listening for o in self.users[port]):
                 return port
         raise Errno(E.EADDRNOTAVAIL)

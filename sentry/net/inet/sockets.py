@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sentry.kernel.wait import WaitQueue
     from sentry.net.stack import Stack
 
-LOW_PORT: Final = 1024  # net.ipv4.ip_unprivileged_port_start
 TCP_SNDBUF: Final = 16384
 TCP_RCVBUF: Final = 131072
 READABLE: Final = P.POLLIN | P.POLLRDNORM
@@ -113,7 +112,7 @@ class InetSocket(Socket):
                 raise Errno(E.EINVAL)
             if name.scope == 0 and name.ip[0] == 0xFE and name.ip[1] & 0xC0 == 0x80:
                 raise Errno(E.EINVAL)  # link-local, without saying which link
-        if 0 < name.port < LOW_PORT and not t.creds.has(C.CAP_NET_BIND_SERVICE):
+        if 0 < name.port < self.stack.settings.low_port and not t.creds.has(C.CAP_NET_BIND_SERVICE):
             raise Errno(E.EACCES)
         self.endpoint.bind(name)
 
@@ -488,7 +487,10 @@ class InetFamily(Family):
                 raise Errno(E.EPROTONOSUPPORT)
         elif kind == SO.SOCK_DGRAM:
             if protocol in (SO.IPPROTO_ICMP, SO.IPPROTO_ICMPV6):
-                raise Errno(E.EACCES)  # net.ipv4.ping_group_range lets nobody
+                settings = self.stack.settings
+                if not settings.first_ping_gid <= t.creds.egid <= settings.last_ping_gid:
+                    raise Errno(E.EACCES)
+                raise Errno(E.EPROTONOSUPPORT)
             if protocol not in (0, SO.IPPROTO_UDP):
                 raise Errno(E.EPROTONOSUPPORT)
         else:
