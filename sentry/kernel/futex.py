@@ -164,7 +164,7 @@ def lock_pi(t: Task, uaddr: int, shared: bool, deadline: int, try_only: bool) ->
             continue
         holder = t.pidns.tasks.get(owner)
         if holder is None or not holder.alive:
-            if word & F.FUTEX_OWNER_DIED:
+            if t.mm.load32(uaddr) != word:
                 continue
             raise Errno(E.ESRCH)
         if try_only:

@@ -77,15 +77,19 @@ def loop(t: Task) -> None:
             fault(t)
             deliver.work(t)
         else:
-            stuck(t)
+            stuck(t, reason)
 
 
-def stuck(t: Task) -> None:
-    """The guest can't go on: --memory is used up, so the sandbox ends; or the stub died or the host has no memory for its
-    mappings, so the process does."""
+def stuck(t: Task, reason: int) -> None:
+    """The guest can't go on: --memory is used up, so the sandbox ends; or the stub died or the host (`reason`: -errno) has no
+    process for it or no memory for its mappings, so the guest's process does."""
     if memfile.denied():
         t.container.out_of_memory()
     else:
+        if reason < 0:
+            t.container.exceeded.add("host")
+        if t.kernel.log is not None:
+            t.kernel.log(f"task {t.tid}: its stub {'died' if reason == STOP_DIED else f'cannot run: errno {-reason}'}")
         exiting.kill_group(t.tg, SIG.SIGKILL)
 
 
