@@ -7,6 +7,7 @@ import array
 import json
 import os
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ MAX_FDS = 64
 
 #: Seconds that a call which the sentry answers at once may take.
 PATIENCE = 60.0
+#: How often, and after how many seconds, a sentry that has many waiting connections is tried again.
+BUSY_TRIES = 500
+BUSY_PAUSE = 0.02
 
 
 class ControlError(Exception):
@@ -48,7 +52,14 @@ class Connection:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(PATIENCE)
-            connect(sock, path)
+            for _ in range(BUSY_TRIES):
+                try:
+                    connect(sock, path)
+                    break
+                except BlockingIOError:  # others are waiting to be accepted
+                    time.sleep(BUSY_PAUSE)
+            else:
+                raise TimeoutError
         except OSError as e:
             sock.close()
             raise gone(e) from None
