@@ -31,7 +31,28 @@ def cordon(*argv: str) -> subprocess.CompletedProcess[str]:
         (["do", "--user", "nobody", "--", "true"], 2, "'nobody'"),
         (["do", "--memory", "lots", "--", "true"], 2, "'lots'"),
         (["do", "--memory", "0", "--", "true"], 2, "'0'"),
-        (["do", "--pids", "-3", "--", "true"], 2, "negative"),
+        (["do", "--memory", "4k", "--", "true"], 2, "memory 4k: too little"),
+        (["do", "--memory", "9999999T", "--", "true"], 2, "'9999999T'"),
+        (["do", "--pids", "-3", "--", "true"], 2, "pids -3"),
+        (["do", "--pids", "0", "--", "true"], 2, "pids 0"),
+        (["do", "--pids", "many", "--", "true"], 2, "--pids: invalid int value: 'many'"),
+        (["do", "--timeout", "0", "--", "true"], 2, "timeout 0"),
+        (["do", "--timeout", "-1", "--", "true"], 2, "timeout -1"),
+        (["do", "--timeout", "nan", "--", "true"], 2, "timeout nan"),
+        (["do", "--timeout", "inf", "--", "true"], 2, "timeout inf"),
+        (["do", "--timeout"], 2, "--timeout: expected one argument"),
+        (["do", "--nope", "--", "true"], 2, "--nope"),
+        (["do", "--env", "=x", "--", "true"], 2, "'=x'"),
+        (["do", "--env", "A=" + "x" * 130000, "--env", "B=" + "x" * 1000, "--", "/no/such"], 127, "/no/such"),
+        (["do", "--cwd", "/etc/passwd", "--", "true"], 125, "/etc/passwd: not a directory"),
+        (["do", "--user", "-1", "--", "true"], 2, "user '-1'"),
+        (["do", "--user", "4294967295", "--", "true"], 2, "user '4294967295'"),
+        (["do", "--mount", "/usr:/etc/passwd", "--", "true"], 125, "/etc/passwd: not a directory"),
+        (["do", "--hostname", "", "--", "true"], 2, "hostname ''"),
+        (["do", "--", ""], 2, "no command given"),
+        (["do", "--", "/etc/passwd"], 126, "/etc/passwd: permission denied"),
+        (["do", "--", "/etc/nothing"], 127, "/etc/nothing"),
+        (["do", "--", "/etc"], 126, "/etc"),
         (["do", "--platform", "nope", "--", "true"], 125, "platform nope"),
         (["do", "--platform", "kvm", "--", "true"], 125, "platform kvm"),
         (["do", "--debug-log", "/no/such/log", "--", "true"], 125, "debug log /no/such/log: no such file"),
@@ -58,7 +79,7 @@ def test_help_lists_every_verb() -> None:
 
 
 def test_version() -> None:
-    assert cordon("--version").stdout.startswith("cordon 0.")
+    assert cordon("--version").stdout.startswith("cordon version 0.")
 
 
 def test_unknown_option() -> None:
