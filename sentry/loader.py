@@ -12,6 +12,7 @@ from sentry.control.wire import NOBODY
 from sentry.errors import Errno, SandboxError
 from sentry.fs import proc
 from sentry.fs.generated import GenDir, GenFile
+from sentry.fs.gofer.super import descriptor_limit
 from sentry.fs.tty import bridge
 from sentry.kernel import profile
 from sentry.kernel.container import STOPPED
@@ -193,6 +194,7 @@ class Log:
 def build(spec: Spec) -> Sandbox:
     """Isolates the process and builds the sandbox. Returns in the process that is to run it."""
     seal.isolate(network=False)
+    descriptor_limit()
     fd = memory_file(spec.memory)
     rc = memfile.start(fd, spec.memory)
     if rc < 0:

@@ -30,8 +30,9 @@ def main(spec_fd: int) -> int:
     """Exit status of the sentry process: 0 when the first container ended and its status was told."""
     line = -1
     try:
-        spec = specs.parse(read_all(spec_fd))
-        line = spec.control
+        document = read_all(spec_fd)
+        line = specs.owners_line(document)
+        spec = specs.parse(document)
         from sentry import loader
 
         loader.build(spec).run()

@@ -418,6 +418,16 @@ def parse_container(r: Reader) -> ContainerSpec:
     return c
 
 
+def owners_line(text: bytes) -> int:
+    """The descriptor to complain to about a document that is no spec; -1: there is none."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return -1
+    fd = document.get("control", -1) if isinstance(document, dict) else -1
+    return fd if isinstance(fd, int) and not isinstance(fd, bool) else -1
+
+
 def parse(text: bytes) -> Spec:
     """The spec in a JSON document; SpecError with one sentence when it is not one."""
     try:

@@ -22,6 +22,17 @@ MAX_LISTINGS: Final = 64  # directories whose whole listing is remembered
 INO_BITS: Final = 48
 
 
+LIMIT: Final[list[int]] = []  # looked up once: a sealed sentry can't
+
+
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
+    if not LIMIT:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        LIMIT.append(hard if hard > 0 else MAX_FIDS * 4)
+    return LIMIT[0]
+
+
 class SentryClient(Client):
     """A client whose failures are the sentry's: an errno of the guest's call, or the end of the sandbox."""
 
@@ -50,8 +61,7 @@ class GoferSuper(SuperBlock):
         self.source = b"gofer"
         self.fids: list[Fid] = []  # oldest first, given up ones among them
         self.held: int = 0
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        limit = hard if hard > 0 else MAX_FIDS * 4
+        limit = descriptor_limit()
         self.max_fids: int = max(64, min(MAX_FIDS, limit // 4))
         self.max_hosts: int = max(64, min(MAX_HOST_FDS, limit // 8))
         self.devs: dict[int, int] = {}  # device numbers of the host -> small numbers for st_ino

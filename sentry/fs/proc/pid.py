@@ -54,7 +54,7 @@ COMMON: Final = (
     Entry(b"cmdline", 0o444, memory.cmdline),
     Entry(b"comm", 0o644, status.comm, status.set_comm),
     Entry(b"environ", 0o400, memory.environ, None, True),
-    Entry(b"gid_map", 0o444, status.id_map),
+    Entry(b"gid_map", 0o444, status.gid_map),
     Entry(b"limits", 0o444, status.limits),
     Entry(b"maps", 0o444, memory.maps, None, True),
     Entry(b"mountinfo", 0o444, files.mountinfo),
@@ -71,7 +71,7 @@ COMMON: Final = (
     Entry(b"statm", 0o444, status.statm),
     Entry(b"status", 0o444, status.status),
     Entry(b"syscall", 0o400, status.syscall, None, True),
-    Entry(b"uid_map", 0o444, status.id_map),
+    Entry(b"uid_map", 0o444, status.uid_map),
     Entry(b"wchan", 0o444, status.wchan),
 )
 PROCESS: Final = (

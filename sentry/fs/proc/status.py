@@ -358,12 +358,16 @@ def sched(reader: Task, t: Task) -> bytes:
 
 
 def cgroup(reader: Task, t: Task) -> bytes:
-    return b"0::/\n"
+    return b"0::%s\n" % t.container.cgroup
 
 
-def id_map(reader: Task, t: Task) -> bytes:
-    """The one user namespace there is."""
-    return b"%10d %10d %10d\n" % (0, 0, 0xFFFFFFFF)
+def uid_map(reader: Task, t: Task) -> bytes:
+    """The one user namespace of the container."""
+    return b"".join(b"%10d %10d %10d\n" % row for row in t.container.uid_map)
+
+
+def gid_map(reader: Task, t: Task) -> bytes:
+    return b"".join(b"%10d %10d %10d\n" % row for row in t.container.gid_map)
 
 
 def setgroups(reader: Task, t: Task) -> bytes:
