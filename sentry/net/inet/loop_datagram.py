@@ -147,8 +147,6 @@ class LoopDatagram(PortUser):
         if self.error:
             raise Errno(self.take_error())
         if not self.queue:
-            if self.down & SHUT_RCV:
-                return Datagram(b"", self.peername or self.local())
             return None
         if peek:
             return self.cut(self.queue[0], count, True)

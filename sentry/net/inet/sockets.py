@@ -60,6 +60,7 @@ class InetSocket(Socket):
         self.set_values: dict[tuple[int, int], int] = {}  # integer options other than the default
         self.congestion: bytes = options.CONGESTION[0]
         self.last_time: int = 0  # of the last datagram (SIOCGSTAMP)
+        self.deaf: bool = False  # the reading end was shut
         self.wants: bool = False  # some option asks for control messages
         if stream:
             self.sndbuf = TCP_SNDBUF
@@ -140,6 +141,8 @@ class InetSocket(Socket):
             self.is_listening = False
             return None
         if not self.stream:
+            if self.v6only and family == SO.AF_INET:
+                raise Errno(E.EAFNOSUPPORT)
             endpoint.connect(self.parse(addr, False))
             return None
         if self.phase == CONNECTED:
@@ -201,9 +204,13 @@ class InetSocket(Socket):
             return self.endpoint.read(count, False) if count else b""
         got = self.endpoint.receive(count, False)
         if got is None:
-            return None
+            return self.end()
         self.last_time = got.time
         return got.data
+
+    def end(self) -> bytes | None:
+        """What a read of no datagram brings: an end, for those who wait where the reading end is shut."""
+        return b"" if self.deaf and not self.nonblocking else None
 
     def write(self, t: Task, data: bytes, offset: int) -> int:
         if self.stream:
@@ -252,12 +259,12 @@ class InetSocket(Socket):
         return source
 
     def receive(self, t: Task, count: int, flags: int) -> Received | None:
-        if flags & (SO.MSG_OOB | SO.MSG_ERRQUEUE):
-            if flags & SO.MSG_OOB:
-                raise Errno(E.EINVAL if self.stream else E.EOPNOTSUPP)
-            raise Errno(E.EAGAIN)  # there is never anything in the error queue
+        if flags & SO.MSG_ERRQUEUE:
+            raise Errno(E.EAGAIN)  # there is never anything in it
         peek = flags & SO.MSG_PEEK != 0
         if self.stream:
+            if flags & SO.MSG_OOB:
+                raise Errno(E.EINVAL)
             data = self.endpoint.read(count, peek)
             if data is None:
                 return None
@@ -267,7 +274,7 @@ class InetSocket(Socket):
             return got
         message = self.endpoint.receive(count, peek)
         if message is None:
-            return None
+            return Received(b"") if self.deaf and not self.nonblocking and not flags & SO.MSG_DONTWAIT else None
         got = Received(message.data)
         got.length = message.length
         if message.length > count:
@@ -308,6 +315,7 @@ class InetSocket(Socket):
                     add((SO.SOL_IPV6, SO.IPV6_TCLASS, INT.pack(m.tos)))
 
     def shutdown(self, how: int) -> None:
+        self.deaf = self.deaf or how != SO.SHUT_WR
         self.endpoint.shutdown(how)
         if self.is_listening and how != SO.SHUT_WR:
             self.is_listening = False
