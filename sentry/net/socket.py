@@ -14,6 +14,7 @@ from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs.anon import SOCKFS, AnonInode
 from sentry.kernel.wait import WaitQueue
+from sentry.net import ifioctl
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
@@ -181,6 +182,8 @@ class Socket(File):
             t.mm.write_u32(arg, self.unread())
         elif cmd == IO.TIOCOUTQ:
             t.mm.write_u32(arg, self.unsent())
+        elif ifioctl.FIRST <= cmd <= ifioctl.LAST and t.kernel.stack is not None:
+            return ifioctl.ioctl(t, t.kernel.stack, cmd, arg)
         else:
             raise Errno(E.ENOTTY)
         return 0

@@ -11,7 +11,6 @@ from sentry.abi import fcntl as F
 from sentry.abi import poll as P
 from sentry.abi import socket as SO
 from sentry.errors import Errno
-from sentry.net import ifioctl
 from sentry.net.inet import address, options
 from sentry.net.socket import INT, Control, Family, Received, Socket
 from sentry.net.stack import ANY4, ANY6, MAPPED, Datagram, Endpoint, Name, is_v4
@@ -471,8 +470,6 @@ class InetSocket(Socket):
             part = self.last_time % NS
             t.mm.write(arg, TIMES.pack(self.last_time // NS, part // 1000 if cmd == SO.SIOCGSTAMP_OLD else part))
             return 0
-        if ifioctl.FIRST <= cmd <= ifioctl.LAST:
-            return ifioctl.ioctl(t, self.stack, cmd, arg)
         return super().ioctl(t, cmd, arg)
 
 

@@ -12,7 +12,6 @@ from sentry.abi import netlink as NL
 from sentry.abi import poll as P
 from sentry.abi import socket as SO
 from sentry.errors import Errno
-from sentry.net import ifioctl
 from sentry.net.netlink import message, route
 from sentry.net.socket import INT, Control, Family, Received, Socket
 
@@ -232,11 +231,6 @@ class NetlinkSocket(Socket):
             self.groups = self.groups | bit if name == NL.NETLINK_ADD_MEMBERSHIP else self.groups & ~bit
         else:
             raise Errno(E.ENOPROTOOPT)
-
-    def ioctl(self, t: Task, cmd: int, arg: int) -> int:
-        if ifioctl.FIRST <= cmd <= ifioctl.LAST:
-            return ifioctl.ioctl(t, self.stack, cmd, arg)
-        return super().ioctl(t, cmd, arg)
 
 
 class NetlinkFamily(Family):
