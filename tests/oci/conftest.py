@@ -21,7 +21,12 @@ ULIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32768:32768")
 def run(argv: Sequence[str | Path], timeout: float = 60, data: bytes = b"", **env: str) -> Done:
     """Runs a program to its end."""
     p = subprocess.run(
-        [str(a) for a in argv], input=data, capture_output=True, timeout=timeout, check=False, env={**os.environ, **env}
+        [str(a) for a in argv],
+        input=data,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **env},
     )
     return done(p.returncode, p.stdout, p.stderr)
 
@@ -30,12 +35,17 @@ def make_rootfs(where: Path) -> Path:
     """A root with busybox and nothing else."""
     for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "var/tmp", "usr/bin"):
         (where / name).mkdir(parents=True)
+    where.chmod(0o755)
     (where / "tmp").chmod(0o1777)
     shutil.copy(BUSYBOX, where / "bin" / "busybox")
-    for applet in subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split():
+    for applet in subprocess.run(
+        [BUSYBOX, "--list"], capture_output=True, text=True, check=True
+    ).stdout.split():
         if not (where / "bin" / applet).exists():
             (where / "bin" / applet).symlink_to("busybox")
-    (where / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n")
+    (where / "etc" / "passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n"
+    )
     (where / "etc" / "group").write_text("root:x:0:\nuser:x:1000:\n")
     (where / "not-executable").write_text("#!/bin/sh\n")
     return where
