@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "fastio.h"
+#include "names.h"
 #include "stats.h"
 
 static _Atomic u8 watch[CN_NR_SYSCALLS];
@@ -20,7 +21,13 @@ static enum cn_fast fast_sched_yield(struct cn_task *t)
 }
 
 static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
+    [SYS_access] = fast_access,
+    [SYS_faccessat] = fast_faccessat,
     [SYS_lseek] = fast_lseek,
+    [SYS_lstat] = fast_lstat,
+    [SYS_newfstatat] = fast_newfstatat,
+    [SYS_open] = fast_open,
+    [SYS_openat] = fast_openat,
     [SYS_pread64] = fast_pread64,
     [SYS_preadv] = fast_preadv,
     [SYS_pwrite64] = fast_pwrite64,
@@ -28,6 +35,7 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_read] = fast_read,
     [SYS_readv] = fast_readv,
     [SYS_sched_yield] = fast_sched_yield,
+    [SYS_stat] = fast_stat,
     [SYS_write] = fast_write,
     [SYS_writev] = fast_writev,
 };

@@ -16,6 +16,7 @@
 
 #include "../mm/mm.h"
 #include "files.h"
+#include "names.h"
 
 #define MAX_RW  0x7ffff000UL /* what one call moves at most (read(2), NOTES) */
 #define DAY     (86400UL * 1000000000UL)
@@ -75,6 +76,7 @@ static void accessed(struct cn_file *f, u32 flags)
     at = now(CLOCK_REALTIME);
     __atomic_store_n(&d->atime_due, at + DAY, __ATOMIC_RELAXED);
     __atomic_store_n(&d->accessed, at, __ATOMIC_RELEASE);
+    cn_names_changed();
 }
 
 static i64 read_at(const struct io *io, i64 off)

@@ -17,6 +17,7 @@
 #include "../mm/mm.h"
 #include "fast.h"
 #include "klock.h"
+#include "names.h"
 #include "place.h"
 #include "stats.h"
 #include "xstate.h"
@@ -103,6 +104,7 @@ void cn_task_free(struct cn_task *t)
     if (!t)
         return;
     cn_task_release_ctx(t);
+    names_forget(t);
     free(t->priv);
     free(t);
 }
@@ -218,6 +220,26 @@ int cn_task_run(struct cn_task *t)
     rc = run(t);
     cn_klock();
     return rc;
+}
+
+int cn_task_go(struct cn_task *t, int has_result, int64_t result)
+{
+    const struct cn_regs *r = &t->regs;
+    int rc;
+
+    names_answered(t, has_result, result);
+    if (has_result)
+        t->regs.rax = (u64)result;
+    rc = cn_task_run(t);
+    if (rc != CN_STOP_SYSCALL || r->orig_rax >= CN_NR_SYSCALLS)
+        return rc;
+    t->args[0] = r->rdi;
+    t->args[1] = r->rsi;
+    t->args[2] = r->rdx;
+    t->args[3] = r->r10;
+    t->args[4] = r->r8;
+    t->args[5] = r->r9;
+    return CN_CALL + (int)r->orig_rax;
 }
 
 /* Takes what happened out of the word: CN_WOKEN, CN_INTERRUPTED or -1. */

@@ -13,6 +13,8 @@
 /* cdef begin */
 struct cn_mm;
 struct cn_fdt;
+struct cn_fs;
+struct cn_ask;
 struct cn_task_priv;
 
 struct cn_task {
@@ -21,8 +23,12 @@ struct cn_task {
     uint32_t slow; /* 1: no native fast path for this task (guest seccomp, guest ptrace, strace of
                       one task) */
     uint32_t pad;
+    uint64_t args[6]; /* of the call that cn_task_go returned for */
     uint64_t fsize; /* soft RLIMIT_FSIZE of its process */
     struct cn_fdt *fds; /* its descriptors, as far as C knows them (files.h); borrowed; may be NULL */
+    struct cn_fs *fs; /* where its paths start (names.h); borrowed; may be NULL */
+    uint64_t creds; /* a number of its credentials' own */
+    struct cn_ask *ask; /* names.c's */
     struct cn_task_priv *priv;
 };
 
@@ -56,6 +62,11 @@ void cn_task_release_ctx(struct cn_task *t);
  * deliver; EXCEPTION; INTERRUPTED (at once while the interrupt flag is set); DIED. -errno: the host
  * refused a mapping or ran out of something; kill the task. */
 int cn_task_run(struct cn_task *t);
+
+/* The same with less to do for Python: first sets rax to `result` if has_result, and returns
+ * CN_CALL + number for a system call whose number is below CN_NR_SYSCALLS, with args filled. */
+enum { CN_CALL = 16 };
+int cn_task_go(struct cn_task *t, int has_result, int64_t result);
 
 /* Sleeps until cn_task_wake, cn_task_interrupt or the deadline (CLOCK_MONOTONIC ns; -1 none; a past
  * one polls). Called and returns with K; dropped meanwhile. A wake since the last block counts, so

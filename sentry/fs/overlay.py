@@ -113,6 +113,9 @@ class OverlayFile(TmpFile):
         self.lower_data: bool = True
         self.readers: list[OverlayOpenFile] = []  # descriptions that read lower data
 
+    def steady(self) -> bool:
+        return self.lower_data
+
     def getattr(self) -> Attr:
         return self.attr if self.lower_data else super().getattr()
 

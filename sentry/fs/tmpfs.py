@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from native._core import ffi
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import stat as S
@@ -46,6 +46,7 @@ class TmpSuper(SuperBlock):
     def __init__(self, dev: int, max_bytes: int = 0, max_inodes: int = 0, fstype: bytes = b"tmpfs") -> None:
         super().__init__(fstype, dev)
         self.source = fstype
+        self.stable = True
         self.max_bytes: int = max_bytes
         self.max_inodes: int = max_inodes
         self.used_bytes: int = 0
@@ -103,8 +104,12 @@ class TmpInode(Inode):
     def getattr(self) -> Attr:
         return self.attr
 
+    def steady(self) -> bool:
+        return True
+
     def own(self) -> Attr:
         """The attributes, about to be changed."""
+        lib.cn_names_changed()
         if not self.kept:
             self.keep()
         return self.attr
@@ -139,16 +144,17 @@ class TmpInode(Inode):
         raise Errno(E.EINVAL)
 
     def touch(self, atime: bool, mtime: bool) -> None:
-        now = clock.now()
         if mtime:
             attr = self.own()
-            attr.mtime = attr.ctime = now
+            attr.mtime = attr.ctime = clock.now()
         elif atime and self.kept:
             # As with relatime, the default of Linux: an atime newer than the last change and a day young stays. One that
             # is still the lower inode keeps its own.
             attr = self.attr
+            now = clock.now()
             if attr.atime <= attr.mtime or attr.atime <= attr.ctime or now - attr.atime >= DAY:
                 attr.atime = now
+                lib.cn_names_changed()
 
     def stored_xattrs(self) -> dict[bytes, bytes]:
         if self.xattrs is None:
@@ -209,6 +215,9 @@ class TmpFile(TmpInode):
         self.seals: int = F.F_SEAL_SEAL
         self.written: int = 0  # last times of C's that were taken over
         self.accessed: int = 0
+
+    def steady(self) -> bool:
+        return False
 
     def mirror_data(self) -> ffi.CData:
         if self.native is None:

@@ -295,8 +295,8 @@ def new_mount_namespace(fs: FSContext) -> None:
     if old is None:
         raise Errno(E.EINVAL)
     _, made = old.clone()
-    fs.root = moved(fs.root, made)
-    fs.cwd = moved(fs.cwd, made)
+    fs.set_root(moved(fs.root, made))
+    fs.set_cwd(moved(fs.cwd, made))
 
 
 def moved(path: Path, made: dict[int, Mount]) -> Path:

@@ -9,10 +9,21 @@ from sentry.abi import capability as C
 ALL_CAPS: Final = (1 << (C.CAP_LAST_CAP + 1)) - 1
 
 
+class Numbers:
+    def __init__(self) -> None:
+        self.last: int = 0
+
+
+NUMBERS: Final = Numbers()
+
+
 class Creds:
-    """Immutable by convention: a change makes a copy (`copy()`), so that threads and open files may share one."""
+    """Immutable by convention: a change makes a copy (`copy()`), so that threads and open files may share one. `number` is no
+    other's: C tells by it who asks."""
 
     def __init__(self, uid: int, gid: int, groups: list[int]) -> None:
+        NUMBERS.last += 1
+        self.number: int = NUMBERS.last
         self.ruid: int = uid
         self.euid: int = uid
         self.suid: int = uid

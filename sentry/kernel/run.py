@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import lib
 from sentry.abi import signal as SIG
-from sentry.errors import SandboxError
+from sentry.errors import NO_RESULT, SandboxError
 from sentry.kernel import deliver, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
@@ -24,6 +24,8 @@ STOP_FAULT: Final = 2
 STOP_EXCEPTION: Final = 3
 STOP_INTERRUPTED: Final = 4
 STOP_DIED: Final = 5
+CALL: Final = 16  # and above: CN_CALL + number
+M64: Final = 0xFFFFFFFFFFFFFFFF
 
 
 def run_task(t: Task) -> None:
@@ -59,17 +61,21 @@ def broken(t: Task, e: BaseException) -> None:
 
 def loop(t: Task) -> None:
     native = t.native
-    run = lib.cn_task_run
-    handle = dispatch.syscall
+    go = lib.cn_task_go
+    result = NO_RESULT  # of the last call, while the registers do not have it
     while True:
         if t.work:
             deliver.work(t)
-        reason: int = run(native)
-        if reason == STOP_SYSCALL:
+        reason: int = go(native, result != NO_RESULT, result)
+        result = NO_RESULT
+        if reason >= CALL or reason == STOP_SYSCALL:
             t.state = SYSCALL
-            handle(t)
+            result = dispatch.syscall(t, reason - CALL)
             t.state = RUN
             if t.work or t.restart or t.saved_sigmask >= 0:
+                if result != NO_RESULT:
+                    t.regs.rax = result & M64
+                    result = NO_RESULT
                 deliver.work(t)
         elif reason == STOP_INTERRUPTED:
             deliver.work(t)

@@ -44,6 +44,8 @@ class Task:
     Other parts of the kernel that keep something per thread declare it here.
     """
 
+    native: ffi.CData = ffi.NULL
+
     def __init__(
         self,
         kernel: Kernel,
@@ -63,7 +65,7 @@ class Task:
         self.mm: AddressSpace = mm
         self.fs: FSContext = fs
         self.fds: FDTable = fds
-        self.creds: Creds = creds
+        self.who: Creds = creds
         self.uts: UTSNamespace = uts
         self.comm: bytes = b""  # at most 15 bytes
         self.state: int = RUN
@@ -72,9 +74,14 @@ class Task:
         rc = lib.cn_task_new(mm.native, out)
         if rc < 0:
             raise Errno(-rc)
-        self.native: ffi.CData = out[0]
+        self.native = out[0]
         self.regs: ffi.CData = ffi.addressof(out[0], "regs")
+        self.args: ffi.CData = ffi.buffer(
+            ffi.addressof(out[0], "args")
+        )  # of the call that it stopped at, as six 64-bit words
         self.native.fds = fds.native
+        self.native.fs = fs.native
+        self.native.creds = creds.number
         self.native.fsize = tg.limits.soft(R.RLIMIT_FSIZE)
 
         # Signals (sentry/kernel/signals.py)
@@ -143,6 +150,21 @@ class Task:
     @property
     def alive(self) -> bool:
         return self.state < EXITING
+
+    @property
+    def creds(self) -> Creds:
+        return self.who
+
+    @creds.setter
+    def creds(self, creds: Creds) -> None:
+        self.who = creds
+        if self.native != ffi.NULL:
+            self.native.creds = creds.number
+
+    def use_fs(self, fs: FSContext) -> None:
+        """Another root, working directory and umask; the caller has given up the old ones."""
+        self.fs = fs
+        self.native.fs = fs.native
 
     def use_fds(self, fds: FDTable) -> None:
         """Another descriptor table; the caller has given up the old one."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
 
 NO_LIMIT: Final = 0xFFFFFFFFFFFFFFFF
+PATH_MAX: Final = 4096  # with its NUL
+PATH: Final = ffi.new("char[]", PATH_MAX)  # where paths come in (with K held)
+PATH_VIEW: Final = ffi.buffer(PATH)
 
 
 class Region:
@@ -295,7 +298,11 @@ class AddressSpace:
 
     def read_path(self, addr: int) -> bytes:
         """A path name: at most 4095 bytes, ENAMETOOLONG."""
-        return self.string(addr, 4096, E.ENAMETOOLONG)
+        n: int = lib.cn_mm_copy_str(self.native, addr, PATH, PATH_MAX)
+        if n < 0:
+            raise Errno(E.ENAMETOOLONG if n == -E.ENAMETOOLONG else E.EFAULT)
+        path: bytes = PATH_VIEW[0:n]
+        return path
 
     def string(self, addr: int, limit: int, too_long: int) -> bytes:
         size = min(limit, 4096)

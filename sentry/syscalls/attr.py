@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import mount as M
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CWD: Final = F.AT_FDCWD
 NS: Final = 1_000_000_000
+FAR: Final = 1 << 62  # ns; times that a guest sets may be further away
 # struct stat: dev ino nlink mode uid gid pad rdev size blksize blocks, then three timespecs and three unused words
 STAT: Final = struct.Struct("<QQQIIIIQqqqqqqqqq24x")
 # struct statx: mask blksize attributes nlink uid gid mode pad ino size blocks attributes_mask; 4 timestamps of sec, nsec, pad;
@@ -60,24 +62,53 @@ def pack_stat(a: Attr) -> bytes:
     )
 
 
+def put_stat(t: Task, buf: int, a: Attr, steady: bool) -> int:
+    """Writes a struct stat; steady: it stays so until something changes (cn_names_changed)."""
+    atime, mtime, ctime = a.atime, a.mtime, a.ctime
+    if -FAR < atime < FAR and -FAR < mtime < FAR and -FAR < ctime < FAR:
+        rc: int = lib.cn_names_stat(
+            t.native,
+            buf,
+            steady,
+            a.dev,
+            a.ino,
+            a.nlink,
+            a.mode,
+            a.uid,
+            a.gid,
+            a.rdev,
+            a.size,
+            a.blksize,
+            a.blocks,
+            atime,
+            mtime,
+            ctime,
+        )
+        return rc
+    t.mm.write(buf, pack_stat(a))
+    return 0
+
+
+def stat_at(t: Task, dirfd: int, name: bytes, buf: int, how: int) -> int:
+    w = walk.begin(t, dirfd, name, how)
+    w.run(name, False)
+    inode = walk.ended(w)
+    return put_stat(t, buf, inode.getattr(), w.stable and inode.steady())
+
+
 def stat(t: Task, path: int, buf: int) -> int:
     """stat(2)"""
-    place = walk.resolve(t, CWD, t.mm.read_path(path), walk.FOLLOW)
-    t.mm.write(buf, pack_stat(place.inode.getattr()))
-    return 0
+    return stat_at(t, CWD, t.mm.read_path(path), buf, walk.FOLLOW)
 
 
 def lstat(t: Task, path: int, buf: int) -> int:
     """lstat(2)"""
-    place = walk.resolve(t, CWD, t.mm.read_path(path), 0)
-    t.mm.write(buf, pack_stat(place.inode.getattr()))
-    return 0
+    return stat_at(t, CWD, t.mm.read_path(path), buf, 0)
 
 
 def fstat(t: Task, fd: int, buf: int) -> int:
     """fstat(2)"""
-    t.mm.write(buf, pack_stat(t.fds.get(fd).getattr()))
-    return 0
+    return put_stat(t, buf, t.fds.get(fd).getattr(), False)
 
 
 def at_flags(flags: int, more: int = 0) -> int:
@@ -96,8 +127,7 @@ def newfstatat(t: Task, dirfd: int, path: int, buf: int, flags: int) -> int:
     name = t.mm.read_path(path)
     if not name and how & walk.EMPTY and dirfd != CWD:
         return fstat(t, dirfd, buf)
-    t.mm.write(buf, pack_stat(walk.resolve(t, dirfd, name, how).inode.getattr()))
-    return 0
+    return stat_at(t, dirfd, name, buf, how)
 
 
 def statx(t: Task, dirfd: int, path: int, flags: int, mask: int, buf: int) -> int:

@@ -209,7 +209,7 @@ def getcwd(t: Task, buf: int, size: int) -> int:
 
 def enter(t: Task, place: Path) -> None:
     access.require(t.creds, place.inode, access.MAY_EXEC)
-    t.fs.cwd = place
+    t.fs.set_cwd(place)
 
 
 def chdir(t: Task, path: int) -> int:
@@ -233,7 +233,7 @@ def chroot(t: Task, path: int) -> int:
     access.require(t.creds, place.inode, access.MAY_EXEC)
     if not t.creds.has(C.CAP_SYS_CHROOT):
         raise Errno(E.EPERM)
-    t.fs.root = place
+    t.fs.set_root(place)
     return 0
 
 

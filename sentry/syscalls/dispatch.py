@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -11,16 +12,11 @@ from sentry.kernel import seccomp
 from sentry.kernel.task import Task
 from sentry.syscalls.table import ROWS, Row
 
-U64: Final = 0
-I32: Final = 1
-U32: Final = 2
-I64: Final = 3
-
-# How an argument of a kind is narrowed; kinds not listed are 64 bits unsigned.
-WIDTH: Final[dict[str, int]] = {
-    **dict.fromkeys("fd dirfd int pid sig clock whence".split(), I32),
-    **dict.fromkeys("uint uid gid mode flags oflags cmd dev32 cap".split(), U32),
-    **dict.fromkeys("off long".split(), I64),
+# How an argument of a kind is narrowed (struct's letters for the low bytes of a 64-bit word); others are 64 bits unsigned.
+WIDTH: Final[dict[str, str]] = {
+    **dict.fromkeys("fd dirfd int pid sig clock whence".split(), "i4x"),
+    **dict.fromkeys("uint uid gid mode flags oflags cmd dev32 cap".split(), "I4x"),
+    **dict.fromkeys("off long".split(), "q"),
 }
 
 
@@ -31,8 +27,9 @@ class Entry:
         self.row: Row = row
         self.name: str = row.name
         self.handler: Callable[..., int] | None = row.handler
-        self.widths: list[int] = [WIDTH.get(kind, U64) for _, kind in row.arguments()]
-        self.count: int = len(self.widths)
+        kinds = [WIDTH.get(kind, "Q") for _, kind in row.arguments()]
+        self.count: int = len(kinds)
+        self.layout: struct.Struct = struct.Struct("<" + "".join(kinds))
 
 
 class Watcher:
@@ -56,45 +53,42 @@ WATCHERS: Final[
 ] = []  # for all calls of all tasks; whoever adds one turns the native fast paths off (cn_watch_set)
 
 
-def narrow(value: int, width: int) -> int:
-    """A register as the argument's C type sees it."""
-    if width == I32:
-        value &= 0xFFFFFFFF
-        return value - 0x100000000 if value & 0x80000000 else value
-    if width == U32:
-        return value & 0xFFFFFFFF
-    if width == I64:
-        return value - 0x10000000000000000 if value & 0x8000000000000000 else value
-    return value
-
-
 def arguments(t: Task, entry: Entry) -> list[int]:
-    """The call's arguments, narrowed."""
-    regs = t.regs
-    n = entry.count
-    if n == 0:
-        return []
-    raw: list[int] = [regs.rdi]
-    if n > 1:
-        raw.append(regs.rsi)
-    if n > 2:
-        raw.append(regs.rdx)
-    if n > 3:
-        raw.append(regs.r10)
-    if n > 4:
-        raw.append(regs.r8)
-    if n > 5:
-        raw.append(regs.r9)
-    widths = entry.widths
-    return [narrow(value, widths[i]) if widths[i] else value for i, value in enumerate(raw)]
+    """The arguments of the call that the task stopped at, narrowed."""
+    return list(entry.layout.unpack_from(t.args))
 
 
 def entry_of(number: int) -> Entry | None:
     return TABLE[number] if 0 <= number < len(TABLE) else None
 
 
-def call(t: Task, entry: Entry | None, args: list[int]) -> int:
+def call(t: Task, entry: Entry | None) -> int:
     """Runs the handler; its result, or -errno. Raises Restart when interrupted before it had an effect."""
+    if entry is None:
+        return -E.ENOSYS
+    handler = entry.handler
+    if handler is None:
+        return -E.ENOSYS
+    a = entry.layout.unpack_from(t.args)
+    n = entry.count
+    try:
+        if n == 3:
+            return handler(t, a[0], a[1], a[2])
+        if n == 2:
+            return handler(t, a[0], a[1])
+        if n == 4:
+            return handler(t, a[0], a[1], a[2], a[3])
+        if n == 1:
+            return handler(t, a[0])
+        if n == 0:
+            return handler(t)
+        return handler(t, *a)
+    except Errno as e:
+        return -e.errno
+
+
+def call_with(t: Task, entry: Entry | None, args: list[int]) -> int:
+    """The same with arguments that a watcher may have changed."""
     if entry is None or entry.handler is None:
         return -E.ENOSYS
     try:
@@ -113,7 +107,7 @@ def watched_call(t: Task, entry: Entry | None, args: list[int]) -> int:
             if result is not None:
                 break
         if result is None:
-            result = call(t, entry, args)
+            result = call_with(t, entry, args)
         return result
     except Restart as r:
         restart = r.kind
@@ -123,28 +117,31 @@ def watched_call(t: Task, entry: Entry | None, args: list[int]) -> int:
             w.leave(t, entry, args, result, restart)
 
 
-def syscall(t: Task) -> None:
-    """The task stopped at a syscall: answers it. A Restart is kept in `t.restart` for signal delivery."""
-    number: int = t.regs.orig_rax
+def syscall(t: Task, number: int) -> int:
+    """The task stopped at a syscall (`number` negative: one that cn_task_go does not tell): answers it. NO_RESULT: its registers
+    are as they should be already, or t.restart keeps a Restart for signal delivery."""
+    if number < 0:
+        number = t.regs.orig_rax
     t.syscall_nr = number
     if t.seccomp is not None and not seccomp.allows(t):
         t.syscall_nr = -1
-        return
+        return NO_RESULT
     entry = entry_of(number)
-    args = arguments(t, entry) if entry is not None else []
     try:
-        result = watched_call(t, entry, args) if WATCHERS else call(t, entry, args)
+        if WATCHERS:
+            result = watched_call(t, entry, arguments(t, entry) if entry is not None else [])
+        else:
+            result = call(t, entry)
     except Restart as r:
         t.restart = r.kind
         t.syscall_nr = -1
-        return
+        return NO_RESULT
     t.syscall_nr = -1
-    if result != NO_RESULT:
-        t.regs.rax = result & 0xFFFFFFFFFFFFFFFF
-        if t.saved_sigmask >= 0 and result != -E.EINTR:
-            mask = t.saved_sigmask
-            t.saved_sigmask = -1
-            t.set_sigmask(mask)
+    if result != NO_RESULT and t.saved_sigmask >= 0 and result != -E.EINTR:
+        mask = t.saved_sigmask
+        t.saved_sigmask = -1
+        t.set_sigmask(mask)
+    return result
 
 
 def describe(t: Task) -> str:

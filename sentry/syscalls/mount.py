@@ -88,7 +88,7 @@ def mount(t: Task, source: int, target: int, fstype: int, flags: int, data: int)
             raise Errno(E.EINVAL)
         remount(here, flags, bool(flags & M.MS_BIND))
         tell_files(t, here)
-        ns.event += 1
+        ns.changed()
     elif flags & M.MS_BIND:
         name = t.mm.read_path(source)
         ns.bind(walk.resolve(t, F.AT_FDCWD, name, walk.FOLLOW), place, bool(flags & M.MS_REC))
@@ -208,7 +208,7 @@ def mount_setattr(t: Task, dirfd: int, path: int, flags: int, attr: int, size: i
                 new |= M.MS_RELATIME
         m.flags = new | on
         tell_files(t, m)
-    ns.event += 1
+    ns.changed()
     return 0
 
 

@@ -35,7 +35,7 @@ def unshare(t: Task, flags: int) -> int:
             raise Errno(E.EINVAL)
     if flags & (S.CLONE_FS | S.CLONE_NEWNS) and t.fs.users > 1:
         t.fs.users -= 1
-        t.fs = t.fs.copy()
+        t.use_fs(t.fs.copy())
     if flags & S.CLONE_NEWNS:
         cloning.new_mount_namespace(t.fs)
     if flags & S.CLONE_FILES and t.fds.users > 1:
@@ -89,5 +89,5 @@ def enter(t: Task, kinds: int, uts: UTSNamespace, mounts: MountNamespace | None)
         root = mounts.root
         if root is None:
             raise Errno(E.EINVAL)
-        t.fs.root = Path(root, root.root)
-        t.fs.cwd = Path(root, root.root)
+        t.fs.set_root(Path(root, root.root))
+        t.fs.set_cwd(Path(root, root.root))

@@ -37,6 +37,8 @@ class SuperBlock:
         self.cache_dentries: bool = True
         # Cached dentries are checked by Inode.revalidate before each use (shared gofer trees).
         self.revalidate: bool = False
+        # Every change of its names and attributes comes with cn_names_changed, so that C may remember answers about them.
+        self.stable: bool = False
         self.walks: bool = False  # directories answer lookup_path: several components in one round trip
         self.nodev: bool = True  # /proc/filesystems; st_dev has no block device behind it
 
@@ -69,6 +71,10 @@ class Inode:
     def getattr(self) -> Attr:
         """Current attributes. The result belongs to the inode: callers don't change it or keep it across a block."""
         raise Errno(E.ENOSYS)
+
+    def steady(self) -> bool:
+        """In a stable file system: do the attributes change only with cn_names_changed?"""
+        return False
 
     def setattr(self, change: SetAttr) -> None:
         """Changes attributes; SET_SIZE truncates or extends."""

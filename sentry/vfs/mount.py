@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi
 from sentry.abi import stat as S
 from sentry.vfs.inode import Inode, SuperBlock
 
 if TYPE_CHECKING:
     from sentry.vfs.mounts import MountNamespace
+
+
+class Numbers:
+    """Numbers that nothing else ever had, for dentries and mounts that paths start from."""
+
+    def __init__(self) -> None:
+        self.last: int = 0
+
+    def take(self) -> int:
+        self.last += 1
+        return self.last
+
+
+NUMBERS: Final = Numbers()
 
 
 class Dentry:
@@ -28,6 +43,7 @@ class Dentry:
         self.deleted: bool = False  # unlinked while in use: shown as "(deleted)"
         self.used: bool = False  # looked up since the cache's hand last passed
         self.slot: int = -1  # place in the cache's ring
+        self.number: int = 0  # once it was a root or working directory
 
     def mount_below(self, parent: Mount) -> Mount | None:
         """The mount that covers this dentry as seen through `parent`."""
@@ -51,6 +67,7 @@ class Mount:
         self.point: Dentry | None = None  # dentry in the parent mount that it covers
         self.ident: int = 0  # mount id of /proc/PID/mountinfo; 0 while it is in no namespace
         self.ns: MountNamespace | None = None
+        self.number: int = NUMBERS.take()
 
 
 class Path:
@@ -72,16 +89,33 @@ class Path:
 
 
 class FSContext:
-    """A task's root, working directory and umask; shared by CLONE_FS."""
+    """A task's root, working directory and umask; shared by CLONE_FS. `native` (struct cn_fs) tells C where paths start."""
 
     def __init__(self, root: Path, cwd: Path, umask: int = 0o022) -> None:
-        self.root: Path = root
-        self.cwd: Path = cwd
+        self.native: ffi.CData = ffi.new("struct cn_fs *")
         self.umask: int = umask
         self.users: int = 1  # tasks that share it
+        self.set_root(root)
+        self.set_cwd(cwd)
+
+    def set_root(self, place: Path) -> None:
+        self.root: Path = place
+        self.native.root = numbers(place)
+
+    def set_cwd(self, place: Path) -> None:
+        self.cwd: Path = place
+        self.native.cwd = numbers(place)
 
     def copy(self) -> FSContext:
         return FSContext(self.root, self.cwd, self.umask)
+
+
+def numbers(place: Path) -> tuple[int, int]:
+    """What tells a place from all others, for good."""
+    dentry = place.dentry
+    if not dentry.number:
+        dentry.number = NUMBERS.take()
+    return dentry.number, place.mount.number
 
 
 # Pipes, sockets and other objects without a name live here, so that /proc/PID/fd/N can lead to them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import mount as M
 from sentry.errors import Errno
@@ -37,6 +38,10 @@ class MountNamespace:
         self.root: Mount | None = None
         self.event: int = 0  # grows with every change (poll on /proc/PID/mounts)
 
+    def changed(self) -> None:
+        self.event += 1
+        lib.cn_names_changed()
+
     def adopt(self, mount: Mount) -> None:
         if len(self.mounts) >= MAX_MOUNTS:
             raise Errno(E.ENOSPC)
@@ -44,7 +49,7 @@ class MountNamespace:
         if mount.ident == 0:
             mount.ident = IDENTS.take()
         self.mounts.append(mount)
-        self.event += 1
+        self.changed()
 
     def set_root(self, sb: SuperBlock, root: Inode, flags: int) -> Path:
         """Makes a super block the root of the namespace."""
@@ -78,7 +83,7 @@ class MountNamespace:
             pin(point)
         else:
             point.mounts.append(mount)
-        self.event += 1
+        self.changed()
 
     def detach(self, mount: Mount) -> None:
         """Takes a mount out of its place; it stays in the namespace."""
@@ -89,7 +94,7 @@ class MountNamespace:
                 point.mounts = None
         mount.parent = None
         mount.point = None
-        self.event += 1
+        self.changed()
 
     def remove(self, mount: Mount) -> None:
         """Detaches a mount and forgets it."""
@@ -167,12 +172,12 @@ class MountNamespace:
         self.detach(new.mount)
         self.attach(root, old)
         self.root = new.mount
-        self.event += 1
+        self.changed()
         for fs in contexts:
             if fs.root.mount is root and fs.root.dentry is root.root:
-                fs.root = new
+                fs.set_root(new)
             if fs.cwd.mount is root and fs.cwd.dentry is root.root:
-                fs.cwd = new
+                fs.set_cwd(new)
 
     def clone(self) -> tuple[MountNamespace, dict[int, Mount]]:
         """unshare(CLONE_NEWNS): a copy of the tree, and its mounts by the ident of the originals."""

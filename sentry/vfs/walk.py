@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import mount as M
@@ -71,6 +72,7 @@ class Walk:
         self.last: bytes = b""
         self.kind: int = ROOT
         self.slash: bool = False
+        self.stable: bool = start.mount.sb.stable and root.mount.sb.stable  # all mounts that it came by
         if flags & (BENEATH | IN_ROOT):
             self.root_mount = start.mount
             self.root_dentry = start.dentry
@@ -118,6 +120,8 @@ class Walk:
             dentry = point
         self.mount = mount
         self.dentry = dentry
+        if not mount.sb.stable:
+            self.stable = False
         if dentry.mounts is not None:
             self.cross()
 
@@ -129,6 +133,8 @@ class Walk:
                 raise Errno(E.EXDEV)
             self.mount = below
             self.dentry = below.root
+            if not below.sb.stable:
+                self.stable = False
             below = self.dentry.mount_below(below)
 
     def run(self, path: bytes, parent: bool) -> None:
@@ -189,7 +195,7 @@ class Walk:
                 child.used = True
             found = child.inode
             if found is None:
-                raise Errno(E.ENOENT)
+                raise self.missing()
             if found.mode & S.S_IFMT == S.S_IFLNK and (i < end or self.slash or self.flags & FOLLOW):
                 target = self.link(found)
                 if target:
@@ -203,6 +209,13 @@ class Walk:
             if child.mounts is not None:
                 self.cross()
         self.kind = ROOT
+
+    def missing(self) -> Errno:
+        """ENOENT for a name that is not there."""
+        t = self.t
+        if self.stable and t is not None:
+            lib.cn_names_keep(t.native)
+        return Errno(E.ENOENT)
 
     def link(self, inode: Inode) -> bytes:
         """Follows a symbolic link: returns its target to go on with (the walk stands where that starts), or b"" after a
@@ -222,6 +235,7 @@ class Walk:
                     raise Errno(E.EXDEV)
                 self.mount = goal.mount
                 self.dentry = goal.dentry
+                self.stable = False
                 return b""
         target = inode.readlink_for(t)
         if not target:
@@ -302,11 +316,17 @@ def begin(t: Task, dirfd: int, path: bytes, flags: int) -> Walk:
     return Walk(t, fs.root, start, flags)
 
 
-def finish(walk: Walk) -> Path:
-    """The result of a walk to something that exists; a directory if that was asked for or a slash followed."""
+def ended(walk: Walk) -> Inode:
+    """What a walk to something that exists found; a directory if that was asked for or a slash followed."""
     inode = walk.inode()
     if (walk.slash or walk.flags & DIRECTORY) and inode.mode & S.S_IFMT != S.S_IFDIR:
         raise Errno(E.ENOTDIR)
+    return inode
+
+
+def finish(walk: Walk) -> Path:
+    """The place that such a walk found."""
+    ended(walk)
     return Path(walk.mount, walk.dentry)
 
 

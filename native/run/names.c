@@ -1,0 +1,286 @@
+/* The memory of answers by path. See names.h. */
+#define _GNU_SOURCE
+#include "names.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../mm/mm.h"
+
+#define PATH   104 /* longer paths are not kept */
+#define SLOTS  4096U
+#define LOCKS  64U
+#define SECOND 1000000000L
+
+enum { FOLLOW = 0, NOFOLLOW = 1, ACCESS = 2 }; /* access(2) looks with the real ids */
+
+/* What an answer depends on. */
+struct key {
+    u64 generation, creds, place[4];
+    u32 how, len;
+    char path[PATH];
+};
+
+struct answer {
+    struct key key; /* generation 0: none */
+    i64 result; /* 0: st holds it; or -errno */
+    struct stat st;
+};
+
+struct cn_ask {
+    struct key key;
+    u32 hash;
+    u32 open; /* the answer will be kept */
+    u32 keep; /* Python says that it may be */
+};
+
+static struct answer answers[SLOTS];
+static u32 seen[SLOTS]; /* hashes asked for lately: the second time an answer is worth keeping */
+static pthread_mutex_t locks[LOCKS] = {[0 ... LOCKS - 1] = PTHREAD_MUTEX_INITIALIZER};
+static _Atomic u64 generation = 1;
+
+void cn_names_changed(void)
+{
+    atomic_fetch_add(&generation, 1);
+}
+
+static u64 mix(u64 h, u64 v)
+{
+    h = (h ^ v) * 0x9e3779b97f4a7c15UL;
+    return h ^ h >> 29;
+}
+
+static u32 hash_of(const struct key *k)
+{
+    u64 h = mix(k->how + 1, k->creds), word;
+    u32 i = 0;
+
+    for (u32 j = 0; j < 4; j++)
+        h = mix(h, k->place[j]);
+    for (; i + 8 <= k->len; i += 8) {
+        memcpy(&word, k->path + i, 8);
+        h = mix(h, word);
+    }
+    word = 0;
+    memcpy(&word, k->path + i, k->len - i);
+    h = mix(h, word);
+    return (u32)(h >> 32 ^ h);
+}
+
+static int same(const struct key *a, const struct key *b)
+{
+    return a->generation == b->generation && a->creds == b->creds && a->how == b->how &&
+           a->len == b->len && !memcmp(a->place, b->place, sizeof(a->place)) &&
+           !memcmp(a->path, b->path, a->len);
+}
+
+static void store(const struct cn_ask *ask, i64 result, const struct stat *st)
+{
+    struct answer *a = &answers[ask->hash % SLOTS];
+    pthread_mutex_t *lock = &locks[ask->hash % LOCKS];
+
+    if (ask->key.generation != atomic_load(&generation))
+        return;
+    pthread_mutex_lock(lock);
+    a->key = ask->key;
+    a->result = result;
+    if (st)
+        a->st = *st;
+    pthread_mutex_unlock(lock);
+}
+
+/* The path at addr relative to dirfd, as a question in t->ask. 0: not one of ours. */
+static int question(struct cn_task *t, i32 dirfd, u64 addr, u32 how)
+{
+    struct cn_ask *ask = t->ask;
+    i64 len;
+
+    if (CN_UNLIKELY(!ask)) {
+        ask = t->ask = calloc(1, sizeof(*ask));
+        if (!ask)
+            return 0;
+    }
+    ask->open = 0;
+    if (!t->fs)
+        return 0;
+    /* Before all else: what happens later must not pass for what was so at this generation. */
+    ask->key.generation = atomic_load(&generation);
+    len = cn_mm_copy_str(cn_task_mm(t), addr, ask->key.path, PATH);
+    if (len <= 0 || (ask->key.path[0] != '/' && dirfd != AT_FDCWD))
+        return 0;
+    ask->key.len = (u32)len;
+    ask->key.how = how;
+    ask->key.creds = t->creds;
+    memcpy(ask->key.place, t->fs->root, sizeof(t->fs->root));
+    if (ask->key.path[0] == '/')
+        memset(ask->key.place + 2, 0, sizeof(t->fs->cwd));
+    else
+        memcpy(ask->key.place + 2, t->fs->cwd, sizeof(t->fs->cwd));
+    ask->hash = hash_of(&ask->key);
+    return 1;
+}
+
+/* 1: answered, *result and (for 0) *st tell. */
+static int known(struct cn_ask *ask, i64 *result, struct stat *st)
+{
+    struct answer *a = &answers[ask->hash % SLOTS];
+    pthread_mutex_t *lock = &locks[ask->hash % LOCKS];
+    int found;
+
+    pthread_mutex_lock(lock);
+    found = same(&a->key, &ask->key);
+    if (found) {
+        *result = a->result;
+        if (!a->result)
+            *st = a->st;
+    }
+    pthread_mutex_unlock(lock);
+    if (!found) {
+        u32 *mark = &seen[ask->hash % SLOTS];
+        ask->open = __atomic_exchange_n(mark, ask->hash, __ATOMIC_RELAXED) == ask->hash;
+        ask->keep = 0;
+    }
+    return found;
+}
+
+static enum cn_fast look(struct cn_task *t, i32 dirfd, u64 path, u64 buf, u32 how)
+{
+    struct stat st;
+    i64 result;
+
+    if (!question(t, dirfd, path, how) || !known(t->ask, &result, &st))
+        return CN_UPCALL;
+    if (!result && cn_mm_copy_out(cn_task_mm(t), buf, &st, sizeof(st)) < 0)
+        result = -EFAULT;
+    t->regs.rax = (u64)result;
+    return CN_DONE;
+}
+
+enum cn_fast fast_stat(struct cn_task *t)
+{
+    return look(t, AT_FDCWD, t->regs.rdi, t->regs.rsi, FOLLOW);
+}
+
+enum cn_fast fast_lstat(struct cn_task *t)
+{
+    return look(t, AT_FDCWD, t->regs.rdi, t->regs.rsi, NOFOLLOW);
+}
+
+enum cn_fast fast_newfstatat(struct cn_task *t)
+{
+    u32 flags = (u32)t->regs.r10;
+
+    if (flags & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT))
+        return CN_UPCALL;
+    return look(t, (i32)t->regs.rdi, t->regs.rsi, t->regs.rdx,
+                flags & AT_SYMLINK_NOFOLLOW ? NOFOLLOW : FOLLOW);
+}
+
+/* Only that a name is missing is told: what is there needs more looking at. */
+static enum cn_fast missing(struct cn_task *t, i32 dirfd, u64 path, u32 how)
+{
+    struct stat st;
+    i64 result;
+
+    if (!question(t, dirfd, path, how) || !known(t->ask, &result, &st) || !result)
+        return CN_UPCALL;
+    t->regs.rax = (u64)result;
+    return CN_DONE;
+}
+
+enum cn_fast fast_access(struct cn_task *t)
+{
+    return (u32)t->regs.rsi & ~7U ? CN_UPCALL : missing(t, AT_FDCWD, t->regs.rdi, ACCESS);
+}
+
+enum cn_fast fast_faccessat(struct cn_task *t)
+{
+    return (u32)t->regs.rdx & ~7U ? CN_UPCALL
+                                  : missing(t, (i32)t->regs.rdi, t->regs.rsi, ACCESS);
+}
+
+static enum cn_fast open_missing(struct cn_task *t, i32 dirfd, u64 path, u32 flags)
+{
+    if (flags & ~(u32)(O_ACCMODE | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | 0100000))
+        return CN_UPCALL; /* the last one is O_LARGEFILE */
+    return missing(t, dirfd, path, FOLLOW);
+}
+
+enum cn_fast fast_open(struct cn_task *t)
+{
+    return open_missing(t, AT_FDCWD, t->regs.rdi, (u32)t->regs.rsi);
+}
+
+enum cn_fast fast_openat(struct cn_task *t)
+{
+    return open_missing(t, (i32)t->regs.rdi, t->regs.rsi, (u32)t->regs.rdx);
+}
+
+void cn_names_keep(struct cn_task *t)
+{
+    if (t && t->ask)
+        t->ask->keep = 1;
+}
+
+void names_answered(struct cn_task *t, int has_result, i64 result)
+{
+    struct cn_ask *ask = t->ask;
+
+    if (!ask || !ask->open)
+        return;
+    if (has_result && ask->keep && result == -ENOENT)
+        store(ask, result, NULL);
+    ask->open = 0;
+}
+
+void names_forget(struct cn_task *t)
+{
+    free(t->ask);
+    t->ask = NULL;
+}
+
+static struct timespec time_of(i64 ns)
+{
+    struct timespec ts = {ns / SECOND, ns % SECOND};
+
+    if (ts.tv_nsec < 0) {
+        ts.tv_sec--;
+        ts.tv_nsec += SECOND;
+    }
+    return ts;
+}
+
+int cn_names_stat(struct cn_task *t, uint64_t addr, int steady, uint64_t dev, uint64_t ino,
+                  uint64_t nlink, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t rdev,
+                  int64_t size, int64_t blksize, int64_t blocks, int64_t atime, int64_t mtime,
+                  int64_t ctime)
+{
+    struct stat st = {
+        .st_dev = dev,
+        .st_ino = ino,
+        .st_nlink = nlink,
+        .st_mode = mode,
+        .st_uid = uid,
+        .st_gid = gid,
+        .st_rdev = rdev,
+        .st_size = size,
+        .st_blksize = blksize,
+        .st_blocks = blocks,
+        .st_atim = time_of(atime),
+        .st_mtim = time_of(mtime),
+        .st_ctim = time_of(ctime),
+    };
+
+    if (cn_mm_copy_out(cn_task_mm(t), addr, &st, sizeof(st)) < 0)
+        return -EFAULT;
+    if (steady && t->ask && t->ask->open) {
+        store(t->ask, 0, &st);
+        t->ask->open = 0;
+    }
+    return 0;
+}
