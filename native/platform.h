@@ -139,6 +139,7 @@ struct cn_platform_ops {
 
 /* The registry: native/<platform>/ defines one each; NULL from cn_platform_find when unknown. */
 extern const struct cn_platform_ops cn_ptrace_ops;
+extern const struct cn_platform_ops cn_systrap_ops;
 const struct cn_platform_ops *cn_platform_find(const char *name);
 
 /* Set by cn_platform_start; constant until cn_platform_stop. */

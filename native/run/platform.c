@@ -9,7 +9,7 @@
 const struct cn_platform_ops *cn_ops;
 struct cn_platform *cn_plat;
 
-static const struct cn_platform_ops *const platforms[] = {&cn_ptrace_ops};
+static const struct cn_platform_ops *const platforms[] = {&cn_ptrace_ops, &cn_systrap_ops};
 
 const struct cn_platform_ops *cn_platform_find(const char *name)
 {

@@ -64,7 +64,7 @@ __attribute__((noinline)) static int image_fd(void)
 
 /* The child of vfork: shares the sentry's memory until exec, so it makes nothing but system calls.
  */
-static void exec_mother(int image, const int fds[3], volatile int *error)
+static void exec_mother(int image, const int *fds, int n, volatile int *error)
 {
     static char name[] = "cordon-stub";
     char *argv[] = {name, NULL}, *envp[] = {NULL};
@@ -77,10 +77,10 @@ static void exec_mother(int image, const int fds[3], volatile int *error)
         goto out;
     /* No terminal signals for stubs. */
     setsid();
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < n; i++)
         if (dup2(fds[i], i) < 0)
             goto out;
-    if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+    if (syscall(SYS_close_range, n, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         goto out;
     sigemptyset(&empty);
     sigprocmask(SIG_SETMASK, &empty, NULL);
@@ -90,17 +90,18 @@ out:
     _exit(127);
 }
 
-static pid_t spawn(int memfd, int sock, int ctrl_fd)
+static pid_t spawn(int memfd, int sock, int ctrl_fd, int area_fd)
 {
     volatile int error = 0;
-    int fds[3] = {-1, -1, -1}, from[3] = {memfd, sock, ctrl_fd}, image;
+    int fds[4] = {-1, -1, -1, -1}, from[4] = {memfd, sock, ctrl_fd, area_fd}, image;
+    int nfds = area_fd < 0 ? 3 : 4;
     sigset_t all, old;
     pid_t pid = -1;
 
     image = image_fd();
     if (image < 0)
         return image;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < nfds; i++)
         if ((fds[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0) {
             error = errno;
             goto out;
@@ -109,7 +110,7 @@ static pid_t spawn(int memfd, int sock, int ctrl_fd)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pid = vfork();
     if (pid == 0)
-        exec_mother(image, fds, &error);
+        exec_mother(image, fds, nfds, &error);
     if (pid < 0)
         error = errno;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -118,7 +119,7 @@ static pid_t spawn(int memfd, int sock, int ctrl_fd)
         pid = -1;
     }
 out:
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < nfds; i++)
         if (fds[i] >= 0)
             close(fds[i]);
     close(image);
@@ -246,6 +247,7 @@ static int request_stub(struct cn_mother *m)
     else
         return -EAGAIN;
     cn_mother_ctrl(m, cmd.arg)->sentry_pid = (u64)getpid();
+    cn_mother_ctrl(m, cmd.arg)->seq = 0;
     rc = send_cmd(m, &cmd, -1);
     if (rc < 0)
         m->free_slots[m->nfree++] = cmd.arg;
@@ -268,10 +270,10 @@ static void reap(struct cn_mother *m, int flags)
     m->ndying = keep;
 }
 
-int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
+int cn_mother_start(struct cn_mother **out, int memfd, u32 pool, int area_fd)
 {
     struct cn_mother *m = calloc(1, sizeof(*m));
-    struct stub_cmd init = {.op = STUB_INIT, .pid = (u64)getpid()};
+    struct stub_cmd init = {.op = STUB_INIT, .arg = area_fd >= 0, .pid = (u64)getpid()};
     int sv[2] = {-1, -1}, rc = -ENOMEM;
     i64 value = 0;
 
@@ -293,7 +295,7 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool)
     if (m->ctrl == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
         goto fail_errno;
     m->sock = sv[0];
-    m->pid = rc = spawn(memfd, sv[1], m->ctrl_fd);
+    m->pid = rc = spawn(memfd, sv[1], m->ctrl_fd, area_fd);
     close(sv[1]);
     if (rc < 0) {
         m->pid = 0;
@@ -385,6 +387,11 @@ int cn_mother_take(struct cn_mother *m, struct cn_stub *out)
 struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot)
 {
     return (struct stub_ctrl *)(m->ctrl + (u64)slot * STUB_CTRL_SIZE);
+}
+
+int cn_mother_ctrl_fd(struct cn_mother *m)
+{
+    return m->ctrl_fd;
 }
 
 void cn_mother_bury(struct cn_mother *m, pid_t pid)

@@ -11,16 +11,17 @@
 
 struct cn_mother;
 
-/* A parked stub process: nobody traces it, its memory below CN_TASK_SIZE is empty. */
+/* A parked stub process (systrap: a keeper): nobody traces it, its memory below CN_TASK_SIZE is empty. */
 struct cn_stub {
     pid_t pid;
     u32 slot;
 };
 
-/* Starts the mother with memfd as fd 0 of all stubs and keeps `pool` ready stubs. The mother dies
+/* Starts the mother with memfd as fd 0 of all stubs and keeps `pool` ready stubs: parked ones, with
+ * area_fd (the file of context areas, systrap; else -1) keepers. The mother dies
  * with the calling thread. Needs /proc/self/maps to know the extent of the host's vDSO (without it
  * stubs have none). 0 or -errno. */
-int cn_mother_start(struct cn_mother **out, int memfd, u32 pool);
+int cn_mother_start(struct cn_mother **out, int memfd, u32 pool, int area_fd);
 /* Kills the mother and every stub not yet buried, waits for all. */
 void cn_mother_stop(struct cn_mother *m);
 
@@ -31,6 +32,8 @@ int cn_mother_pidfd(const struct cn_mother *m);
 int cn_mother_take(struct cn_mother *m, struct cn_stub *out);
 /* The stub's control page, writable. */
 struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot);
+/* The control file; its position is the keepers' way to tell a number. */
+int cn_mother_ctrl_fd(struct cn_mother *m);
 /* Kills a stub (any number of threads of one slot, one call each) and waits for it now or at a
  * later call. */
 void cn_mother_bury(struct cn_mother *m, pid_t pid);

@@ -4,8 +4,8 @@
  *
  * The mother is exec'ed once from the image (native/stub/image) and clones every stub. A stub is a
  * process whose whole address space below CN_TASK_SIZE belongs to the guest. Above it lie only the
- * stub's text, its control page (both read-only) and the host's vvar and vDSO. Stubs hold no
- * secrets: the guest may read all of that.
+ * stub's text, its control page (both read-only), on systrap the context areas, and the host's vvar
+ * and vDSO. Stubs hold no secrets: the guest may read all of that.
  */
 #ifndef CORDON_STUB_H
 #define CORDON_STUB_H
@@ -29,6 +29,18 @@
 #define STUB_PARK (STUB_TEXT + 0x100)  /* sets up its death signal and sleeps for ever */
 #define STUB_PARK_END (STUB_TEXT + 0x180)
 
+/* systrap. The keeper's text: a process of each address space that makes host calls and never runs
+ * guest code. The contexts' text: signal handler, hand-over to the sentry, entry into the guest. */
+#define STUB_KEEPER_TEXT 0x7fff10001000
+#define STUB_CTX_TEXT 0x7fff10002000
+/* Context areas: shared by a context and the sentry (struct stub_ctx, an XSAVE image, the alternate
+ * stack); a slot of the context file each. The guest can write to those of its address space. */
+#define STUB_AREA 0x7fff30000000
+#define STUB_AREA_SIZE 0x10000
+#define STUB_AREA_XSAVE 0x1000
+#define STUB_AREA_STACK 0x4000 /* to the end of the area */
+#define STUB_AREA_SLOTS 32768
+
 /* One control page set per address space, a slot of the control file: written by the sentry, read
  * by the stub. */
 #define STUB_CTRL 0x7fff20000000
@@ -42,11 +54,24 @@
 #define STUB_CLONE_PARENT 0x8000
 #define STUB_FORK_FLAGS (STUB_CLONE_FILES | STUB_CLONE_PARENT)
 #define STUB_THREAD_FLAGS (STUB_CLONE_VM | STUB_CLONE_FILES | STUB_CLONE_PARENT)
+#define STUB_CLONE_CHILD_CLEARTID 0x200000
+#define STUB_CTX_FLAGS (STUB_THREAD_FLAGS | STUB_CLONE_CHILD_CLEARTID)
 
 /* Numbers in the stub fd table. */
 #define STUB_FD_MEM 0  /* the memory file */
 #define STUB_FD_SOCK 1 /* the mother's end of the socketpair */
 #define STUB_FD_CTRL 2 /* the control file */
+#define STUB_FD_AREA 3 /* systrap: the file of context areas */
+
+/* Who has a context: stub_ctx.turn. The host kernel writes STUB_GONE when its process dies. */
+#define STUB_GONE 0
+#define STUB_RUNS 1
+#define STUB_STOPPED 2
+/* stub_ctx.kind: why it stopped. */
+#define STUB_SIGNAL 1 /* frame and info say where the kernel put registers and siginfo */
+#define STUB_EARLY 2 /* a SIGURG came before it entered the guest: nothing has changed */
+/* stub_ctx.flags: what the sentry asks for. */
+#define STUB_SET_BASES 1 /* load fs_base and gs_base */
 
 #ifndef __ASSEMBLER__
 struct stub_op {
@@ -57,8 +82,35 @@ struct stub_op {
 
 struct stub_ctrl {
     u64 sentry_pid;
-    u64 pad[7];
+    u32 seq;   /* systrap: the keeper makes a batch for each new value; its futex */
+    u32 count; /* ops of it */
+    u32 done;  /* always 0: the keeper wakes who waits here when a batch is made */
+    u32 pad1;
+    u64 pad[5];
     struct stub_op op[STUB_MAX_OPS];
+};
+
+/* The first page of a context area. Whatever the stub writes here, other threads of the guest can
+ * write as well: to the sentry all of it is hostile, and nobody else's memory depends on it. */
+struct stub_ctx {
+    u32 turn; /* the futex of both sides */
+    u32 kind;
+    u32 frame, info; /* SIGNAL: offsets of ucontext and siginfo in the area */
+    u32 xsave; /* EARLY: offset of the XSAVE image when it has moved, else 0 */
+    u32 sentry_sleeps, stub_sleeps;
+    u32 spin; /* TSC cycles the stub spins before it sleeps */
+    u64 stop_fs_base, stop_gs_base;
+    u32 kick; /* set by the sentry before it sends SIGURG */
+    u32 pad[3];
+    /* Sentry to stub. */
+    u32 flags;
+    u32 xrestore; /* offset of the XSAVE image to load, 0: none */
+    u64 fs_base, gs_base;
+    u64 altstack[3]; /* stack_t */
+    u64 pad2[2];
+    /* In the order of a sigcontext, then of iretq. */
+    u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx;
+    u64 rip, cs, eflags, rsp, ss;
 };
 
 enum { STUB_INIT = 1, STUB_NEW = 2, STUB_FD_INSTALL = 3, STUB_FD_REMOVE = 4 };
@@ -66,7 +118,7 @@ enum { STUB_INIT = 1, STUB_NEW = 2, STUB_FD_INSTALL = 3, STUB_FD_REMOVE = 4 };
 /* Sentry -> mother; FD_INSTALL carries one fd as SCM_RIGHTS. */
 struct stub_cmd {
     u32 op;
-    u32 arg;      /* NEW: slot; FD_REMOVE: fd */
+    u32 arg;      /* INIT: 1 for systrap; NEW: slot; FD_REMOVE: fd */
     u64 pid;      /* INIT: the sentry */
     u64 below;    /* INIT: bytes of vvar mapped before the vDSO's ELF header ... */
     u64 above;    /* ... and of the vDSO from it on; 0: keep none of them */

@@ -66,11 +66,13 @@ stub_die:
     syscall
     ud2
 
-    /* stub_leave(lo, hi): unmaps the mother's text and [lo, hi), the stack among it, and parks. */
+    /* stub_leave(lo, hi, next): unmaps the mother's text and [lo, hi), the stack among it, and goes
+     * to next: stub_park or stub_keeper. */
     .globl stub_leave
 stub_leave:
     mov %rdi, %rbx
     mov %rsi, %rbp
+    mov %rdx, %r12
     movabs $MOTHER_TEXT, %rdi
     mov $MOTHER_TEXT_SIZE, %esi
     mov $__NR_munmap, %eax
@@ -84,7 +86,7 @@ stub_leave:
     syscall
     test %rax, %rax
     jnz stub_die
-    jmp stub_park
+    jmp *%r12
 
     .text
     .globl _start

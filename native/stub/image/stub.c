@@ -26,6 +26,9 @@
 
 _Static_assert(sizeof(struct stub_ctrl) <= STUB_CTRL_SIZE, "control page");
 _Static_assert(sizeof(struct stub_op) == 56, "entry.S knows this layout");
+_Static_assert(__builtin_offsetof(struct stub_ctrl, done) == 16, "systrap.S knows this layout");
+_Static_assert(__builtin_offsetof(struct stub_ctx, xrestore) == 68, "systrap.S knows this layout");
+_Static_assert(__builtin_offsetof(struct stub_ctx, r8) == 128, "systrap.S knows this layout");
 
 struct iovec {
     void *base;
@@ -46,7 +49,12 @@ struct fd_cmsg {
     i32 fd, pad;
 };
 
-__attribute__((noreturn)) void stub_leave(u64 lo, u64 hi);
+__attribute__((noreturn)) void stub_leave(u64 lo, u64 hi, void (*next)(void));
+#pragma GCC visibility push(hidden)
+void stub_park(void);
+void stub_keeper(void);
+void ctx_handler(void);
+#pragma GCC visibility pop
 __attribute__((noreturn)) void stub_main(const u64 *stack);
 
 static inline i64 sys6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
@@ -81,64 +89,136 @@ __attribute__((noreturn)) static void die(void)
 #define ALLOW(nr) UNLESS_EQ(nr, 1), RET(SECCOMP_RET_ALLOW)
 #define TRAP RET(SECCOMP_RET_TRAP)
 
+#define LEN(...) (sizeof((struct sock_filter[]){__VA_ARGS__}) / sizeof(struct sock_filter))
+/* The rows of calls made from [start, start + size); the loaded word is the low half of the
+ * instruction pointer, and still is when they are skipped. */
+#define FROM(start, size, ...)                                                           \
+    UNLESS_AT_LEAST(start, 3 + LEN(__VA_ARGS__)),                                        \
+        UNLESS_LESS((start) + (size), 2 + LEN(__VA_ARGS__)), LOAD(FIELD(nr)), __VA_ARGS__, TRAP
+#define CALL(nr, ...) UNLESS_EQ(nr, LEN(__VA_ARGS__)), __VA_ARGS__
+#define GUEST_ADDRESS \
+    LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW)
+#define ONLY_STUB_TEXT                                                                   \
+    LOAD(FIELD(arch)), UNLESS_EQ(AUDIT_ARCH_X86_64, 2), LOAD(FIELD(instruction_pointer) + 4), \
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0), TRAP,                \
+        LOAD(FIELD(instruction_pointer))
+#define MOTHER                                                                            \
+    FROM(MOTHER_TEXT, MOTHER_TEXT_SIZE, ALLOW(__NR_recvmsg), ALLOW(__NR_sendmsg),         \
+         ALLOW(__NR_clone), ALLOW(__NR_close), ALLOW(__NR_mmap), ALLOW(__NR_prctl),       \
+         ALLOW(__NR_getppid), ALLOW(__NR_exit_group)),                                    \
+        TRAP
+
 /*
- * One filter for mother and stubs (stubs inherit it, so making one costs nothing here); it goes by
- * where the call is made. The mother's text is not mapped in stubs, and they can map nothing there.
+ * ptrace: one filter for mother and stubs (stubs inherit it, so making one costs nothing here); it
+ * goes by where the call is made. The mother's text is not mapped in stubs, and they can map nothing
+ * there. The stub's text may make mappings in the guest's space, threads of its own kind, sleep, die.
  *
- * All else traps. RET_TRAP rather than a kill: under ptrace only a guest's vsyscall gets here
- * (SYSEMU sees other calls first) and is answered by the sentry; systrap lives on it.
+ * All else traps. RET_TRAP rather than a kill: only a guest's vsyscall gets here (SYSEMU sees other
+ * calls first) and is answered by the sentry.
  */
 static const struct sock_filter filter[] = {
-    LOAD(FIELD(arch)),
-    UNLESS_EQ(AUDIT_ARCH_X86_64, 2),
-    LOAD(FIELD(instruction_pointer) + 4),
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0),
-    TRAP,
-    LOAD(FIELD(instruction_pointer)),
-    UNLESS_AT_LEAST(STUB_TEXT, 28),
-    UNLESS_LESS(STUB_TEXT + STUB_TEXT_SIZE, 27),
+    ONLY_STUB_TEXT,
+    FROM(STUB_TEXT, STUB_TEXT_SIZE,
+         CALL(__NR_mmap, GUEST_ADDRESS, TRAP),
+         CALL(__NR_mprotect, GUEST_ADDRESS, TRAP),
+         CALL(__NR_clone, LOAD(ARG_LO(0)), ALLOW(STUB_THREAD_FLAGS), TRAP),
+         ALLOW(__NR_munmap), ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_pause),
+         ALLOW(__NR_exit_group)),
+    MOTHER,
+};
 
-    /* The stub's text: mappings in the guest's space, threads of its own kind, sleep, death. */
-    LOAD(FIELD(nr)),
-    UNLESS_EQ(__NR_mmap, 4),
-    LOAD(ARG_HI(0)),
-    UNLESS_LESS(CN_TASK_SIZE >> 32, 1),
-    RET(SECCOMP_RET_ALLOW),
-    TRAP,
-    UNLESS_EQ(__NR_mprotect, 4),
-    LOAD(ARG_HI(0)),
-    UNLESS_LESS(CN_TASK_SIZE >> 32, 1),
-    RET(SECCOMP_RET_ALLOW),
-    TRAP,
-    UNLESS_EQ(__NR_clone, 4),
-    LOAD(ARG_LO(0)),
-    ALLOW(STUB_THREAD_FLAGS),
-    TRAP,
-    ALLOW(__NR_munmap),
-    ALLOW(__NR_prctl),
-    ALLOW(__NR_getppid),
-    ALLOW(__NR_pause),
-    ALLOW(__NR_exit_group),
-    TRAP,
+/*
+ * systrap: the filter of mother, keepers, and contexts until they are set up. The keeper may make
+ * mappings in the guest's space, map context areas, make contexts. Of a context's rows its own
+ * filter (below) leaves futexes only.
+ */
+static const struct sock_filter systrap_filter[] = {
+    ONLY_STUB_TEXT,
+    FROM(STUB_KEEPER_TEXT, 0x1000,
+         CALL(__NR_mmap, GUEST_ADDRESS, UNLESS_EQ(STUB_AREA >> 32, 3), LOAD(ARG_LO(0)),
+              UNLESS_AT_LEAST(STUB_AREA, 1), RET(SECCOMP_RET_ALLOW), TRAP),
+         CALL(__NR_munmap, GUEST_ADDRESS, TRAP),
+         CALL(__NR_mprotect, GUEST_ADDRESS, TRAP),
+         CALL(__NR_clone, LOAD(ARG_LO(0)), ALLOW(STUB_CTX_FLAGS), TRAP),
+         CALL(__NR_lseek, LOAD(ARG_LO(0)), ALLOW(STUB_FD_CTRL), TRAP),
+         ALLOW(__NR_futex), ALLOW(__NR_sched_yield), ALLOW(__NR_prctl), ALLOW(__NR_getppid),
+         ALLOW(__NR_exit_group)),
+    FROM(STUB_CTX_TEXT, 0x1000,
+         ALLOW(__NR_futex), ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_sigaltstack),
+         ALLOW(__NR_rt_sigprocmask), ALLOW(__NR_close_range), ALLOW(__NR_seccomp),
+         ALLOW(__NR_exit_group)),
+    /* A keeper to be, leaving the mother's text. */
+    FROM(STUB_TEXT, STUB_TEXT_SIZE, ALLOW(__NR_munmap), ALLOW(__NR_exit_group)),
+    MOTHER,
+};
 
-    /* The mother's. */
-    UNLESS_AT_LEAST(MOTHER_TEXT, 18),
-    UNLESS_LESS(MOTHER_TEXT + MOTHER_TEXT_SIZE, 17),
-    LOAD(FIELD(nr)),
-    ALLOW(__NR_recvmsg),
-    ALLOW(__NR_sendmsg),
-    ALLOW(__NR_clone),
-    ALLOW(__NR_close),
-    ALLOW(__NR_mmap),
-    ALLOW(__NR_prctl),
-    ALLOW(__NR_getppid),
-    ALLOW(__NR_exit_group),
+/*
+ * A context's: futexes in context areas, from its own text. Everything else of any kind is a signal
+ * that stops it. A guest may jump to that instruction with any registers: it can wake and be woken
+ * then as by itself, no more.
+ */
+__attribute__((section(".stub.ctx.data"))) static const struct sock_filter ctx_filter[] = {
+    ONLY_STUB_TEXT,
+    FROM(STUB_CTX_TEXT, 0x1000,
+         UNLESS_EQ(__NR_futex, 10), LOAD(ARG_HI(0)), UNLESS_EQ(STUB_AREA >> 32, 8),
+         LOAD(ARG_LO(0)), UNLESS_AT_LEAST(STUB_AREA, 6),
+         UNLESS_LESS(STUB_AREA + (u64)STUB_AREA_SIZE * STUB_AREA_SLOTS, 5), LOAD(ARG_HI(1)),
+         UNLESS_EQ(0, 3), LOAD(ARG_LO(1)), UNLESS_LESS(2, 1), /* FUTEX_WAIT, FUTEX_WAKE */
+         RET(SECCOMP_RET_ALLOW)),
     TRAP,
 };
 
-static i64 install_filter(void)
+struct ctx_prog {
+    u16 len;
+    const struct sock_filter *filter;
+};
+extern const struct ctx_prog ctx_prog;
+__attribute__((section(".stub.ctx.data"))) const struct ctx_prog ctx_prog = {
+    sizeof(ctx_filter) / sizeof(ctx_filter[0]), ctx_filter};
+
+#define SIG_BLOCK 0
+#define SIG_IGN 1
+#define SA_SIGINFO 4
+#define SA_RESTORER 0x04000000
+#define SA_ONSTACK 0x08000000
+#define SA_NODEFER 0x40000000
+
+struct ksigaction {
+    u64 handler, flags, restorer, mask;
+};
+
+/* What contexts inherit: the handler for what stops a guest, deafness for all else. Mother and
+ * keepers have every signal blocked, so that a fault of theirs is their end. */
+static i64 install_handlers(void)
+{
+    static const u8 stops[] = {4, 5, 7, 8, 11, 23, 31}; /* ILL TRAP BUS FPE SEGV URG SYS */
+    struct ksigaction sa = {0};
+    u64 all = ~0UL;
+    i64 rc;
+
+    if ((rc = sys6(__NR_rt_sigprocmask, SIG_BLOCK, (u64)&all, 0, 8, 0, 0)) < 0)
+        return rc;
+    sa.handler = SIG_IGN;
+    for (u64 sig = 1; sig < 65; sig++)
+        if (sig != SIGKILL && sig != 19 && sig != 18 &&
+            (rc = sys6(__NR_rt_sigaction, sig, (u64)&sa, 0, 8, 0, 0)) < 0)
+            return rc;
+    sa.handler = (u64)ctx_handler;
+    sa.restorer = (u64)ctx_handler; /* the host wants one; it is never called */
+    sa.flags = SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_NODEFER;
+    for (u64 i = 0; i < sizeof(stops); i++)
+        if ((rc = sys6(__NR_rt_sigaction, stops[i], (u64)&sa, 0, 8, 0, 0)) < 0)
+            return rc;
+    return 0;
+}
+
+static i64 install_filter(int systrap)
 {
     struct sock_fprog prog = {sizeof(filter) / sizeof(filter[0]), (struct sock_filter *)filter};
+
+    if (systrap)
+        prog = (struct sock_fprog){sizeof(systrap_filter) / sizeof(systrap_filter[0]),
+                                   (struct sock_filter *)systrap_filter};
     /* SPEC_ALLOW: stubs share no address space with anything secret, so speculation needs no brake.
      */
     return sys3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog);
@@ -172,7 +252,7 @@ static void reply(const struct stub_cmd *cmd, i64 value)
 }
 
 /* The life of a new stub until it parks. */
-__attribute__((noreturn)) static void become_stub(u32 slot, u64 top)
+__attribute__((noreturn)) static void become_stub(u32 slot, u64 top, int systrap)
 {
     u64 off = (u64)slot * STUB_CTRL_SIZE;
 
@@ -180,7 +260,7 @@ __attribute__((noreturn)) static void become_stub(u32 slot, u64 top)
     if (sys6(__NR_mmap, STUB_CTRL, STUB_CTRL_SIZE, PROT_READ, MAP_SHARED | MAP_FIXED, STUB_FD_CTRL,
              off) != (i64)STUB_CTRL)
         die();
-    stub_leave(top, HOST_TASK_SIZE);
+    stub_leave(top, HOST_TASK_SIZE, systrap ? stub_keeper : stub_park);
 }
 
 /* AT_SYSINFO_EHDR of the initial stack: argc, argv, envp, auxv. */
@@ -221,7 +301,9 @@ static i64 settle(const struct stub_cmd *init, const u64 *stack, u64 *top)
     sys3(__NR_prctl, PR_SET_NAME, "cordon-stub", 0);
     if ((rc = sys6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)) < 0)
         return rc;
-    if ((rc = install_filter()) < 0)
+    if (init->arg && (rc = install_handlers()) < 0)
+        return rc;
+    if ((rc = install_filter((int)init->arg)) < 0)
         return rc;
     return (i64)vdso;
 }
@@ -229,6 +311,7 @@ static i64 settle(const struct stub_cmd *init, const u64 *stack, u64 *top)
 void stub_main(const u64 *stack)
 {
     struct stub_cmd cmd;
+    int systrap;
     u64 top;
     i32 fd;
 
@@ -236,6 +319,7 @@ void stub_main(const u64 *stack)
     receive(&cmd, &fd);
     if (cmd.op != STUB_INIT || sys3(__NR_getppid, 0, 0, 0) != (i64)cmd.pid)
         die();
+    systrap = (int)cmd.arg;
     reply(&cmd, settle(&cmd, stack, &top));
 
     for (;;) {
@@ -245,13 +329,13 @@ void stub_main(const u64 *stack)
         case STUB_NEW:
             value = sys6(__NR_clone, STUB_FORK_FLAGS, 0, 0, 0, 0, 0);
             if (value == 0)
-                become_stub(cmd.arg, top);
+                become_stub(cmd.arg, top, systrap);
             break;
         case STUB_FD_INSTALL:
             value = fd >= 0 ? fd : -EINVAL;
             break;
         case STUB_FD_REMOVE:
-            if (cmd.arg > STUB_FD_CTRL)
+            if (cmd.arg > (systrap ? STUB_FD_AREA : STUB_FD_CTRL))
                 sys3(__NR_close, cmd.arg, 0, 0);
             continue;
         }

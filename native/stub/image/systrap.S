@@ -1,0 +1,357 @@
+/*
+ * systrap's part of the stub: the keeper and the contexts.
+ *
+ * Memory is shared with hostile threads, so nothing here that matters to others reads memory the
+ * guest can write. The keeper has no stack and reads read-only pages. A context reads and writes its
+ * area, where a sibling can spoil only what is the guest's own: its registers. What a context may
+ * ask of the host (ctx_filter in stub.c) is harmless whoever jumps to it.
+ */
+#include <asm/unistd_64.h>
+#include "../stub.h"
+
+#define PR_SET_PDEATHSIG 1
+#define SIGKILL 9
+#define SIGURG 23
+#define SIG_SETMASK 2
+#define CLOSE_RANGE_UNSHARE 2
+#define SECCOMP_SET_MODE_FILTER 1
+#define SECCOMP_FILTER_FLAG_SPEC_ALLOW 4
+#define FUTEX_WAIT 0
+#define FUTEX_WAKE 1
+#define ERRNO_MAX 4095
+
+/* struct stub_ctrl */
+#define C_PID 0
+#define C_SEQ 8
+#define C_COUNT 12
+#define C_DONE 16
+#define C_OPS 64
+/* struct stub_ctx */
+#define A_TURN 0
+#define A_KIND 4
+#define A_FRAME 8
+#define A_INFO 12
+#define A_XSAVE 16
+#define A_SENTRY_SLEEPS 20
+#define A_STUB_SLEEPS 24
+#define A_SPIN 28
+#define A_STOP_FS 32
+#define A_STOP_GS 40
+#define A_KICK 48
+#define A_FLAGS 64
+#define A_XRESTORE 68
+#define A_FS 72
+#define A_GS 80
+#define A_ALTSTACK 88
+#define A_REGS 128
+/* struct ucontext of the kernel: 40 bytes before its sigcontext */
+#define UC(n) (40 + 8 * (n))
+#define UC_R8 UC(0)
+#define UC_R9 UC(1)
+#define UC_R10 UC(2)
+#define UC_R11 UC(3)
+#define UC_R12 UC(4)
+#define UC_R13 UC(5)
+#define UC_R14 UC(6)
+#define UC_R15 UC(7)
+#define UC_RDI UC(8)
+#define UC_RSI UC(9)
+#define UC_RBP UC(10)
+#define UC_RBX UC(11)
+#define UC_RDX UC(12)
+#define UC_RAX UC(13)
+#define UC_RCX UC(14)
+#define UC_RSP UC(15)
+#define UC_RIP UC(16)
+#define UC_EFLAGS UC(17)
+#define UC_FPSTATE UC(23)
+/* All but AMX tiles, which stubs have no permission for and signal frames no room. */
+#define XFEATURES 0xfffbffff
+#define USER_CS 0x33
+#define USER_SS 0x2b
+
+    .section .stub.keeper, "ax"
+    .globl stub_keeper
+stub_keeper:
+    mov $__NR_prctl, %eax
+    mov $PR_SET_PDEATHSIG, %edi
+    mov $SIGKILL, %esi
+    syscall
+    mov $__NR_getppid, %eax
+    syscall
+    movabs $STUB_CTRL, %rbx
+    cmp C_PID(%rbx), %rax
+    jne keeper_die
+    xor %r14d, %r14d
+keeper_wait:
+    mov C_SEQ(%rbx), %eax
+    cmp %r14d, %eax
+    jne 1f
+    lea C_SEQ(%rbx), %rdi
+    mov $FUTEX_WAIT, %esi
+    mov %r14d, %edx
+    xor %r10d, %r10d
+    mov $__NR_futex, %eax
+    syscall
+    jmp keeper_wait
+1:  mov %eax, %r14d
+    lea C_OPS(%rbx), %r12
+    mov C_COUNT(%rbx), %r13d
+    test %r13d, %r13d
+    jz keeper_done
+2:  mov 0(%r12), %r15 /* kept: a new context may look when the page holds other ops */
+    mov %r15, %rax
+    mov 8(%r12), %rdi
+    mov 16(%r12), %rsi
+    mov 24(%r12), %rdx
+    mov 32(%r12), %r10
+    mov 40(%r12), %r8
+    mov 48(%r12), %r9
+    syscall
+    cmp $__NR_clone, %r15
+    je keeper_cloned
+    cmp $-ERRNO_MAX, %rax
+    jae keeper_failed
+3:  add $56, %r12
+    dec %r13d
+    jnz 2b
+keeper_done: /* who asked may not sleep yet */
+    lea C_DONE(%rbx), %rdi
+    mov $FUTEX_WAKE, %esi
+    mov $1, %edx
+    mov $__NR_futex, %eax
+    syscall
+    cmp $1, %eax
+    je keeper_wait
+    mov $__NR_sched_yield, %eax
+    syscall
+    jmp keeper_done
+    /* A number goes to the sentry as the position of the control file: the one thing the two share
+     * that no guest thread can reach. Errors as 2^32 + errno. */
+keeper_cloned:
+    test %rax, %rax
+    jz ctx_setup
+    cmp $-ERRNO_MAX, %rax
+    jb 4f
+    neg %rax
+    bts $32, %rax
+4:  mov $STUB_FD_CTRL, %edi
+    mov %rax, %rsi
+    xor %edx, %edx
+    mov $__NR_lseek, %eax
+    syscall
+    jmp 3b
+keeper_failed: /* the mappings are not what the sentry believes: the end, with the errno as status */
+    neg %eax
+    mov %eax, %edi
+    mov $__NR_exit_group, %eax
+    syscall
+    ud2
+keeper_die:
+    mov $1, %eax
+    jmp keeper_failed
+
+/*
+ * Contexts. A SIGURG that comes while the stub's own code runs is dealt with by where that is:
+ * before .L_quiet_end it goes on (a stop is on its way, or nothing can have been asked), later, when
+ * the sentry has handed the turn over, the context stops again at once (STUB_EARLY).
+ */
+    .section .stub.ctx, "ax"
+    .globl ctx_setup
+ctx_setup: /* r10: the area */
+    mov %r10, %rbx
+    mov $__NR_prctl, %eax
+    mov $PR_SET_PDEATHSIG, %edi
+    mov $SIGKILL, %esi
+    syscall
+    mov $__NR_getppid, %eax
+    syscall
+    movabs $STUB_CTRL, %rcx
+    cmp C_PID(%rcx), %rax
+    jne ctx_die
+    lea A_ALTSTACK(%rbx), %rdi
+    xor %esi, %esi
+    mov $__NR_sigaltstack, %eax
+    syscall
+    test %rax, %rax
+    jnz ctx_die
+    mov $SIG_SETMASK, %edi
+    lea no_signals(%rip), %rsi
+    xor %edx, %edx
+    mov $8, %r10d
+    mov $__NR_rt_sigprocmask, %eax
+    syscall
+    test %rax, %rax
+    jnz ctx_die
+    /* An own, empty table: contexts reach no file. */
+    xor %edi, %edi
+    mov $-1, %esi
+    mov $CLOSE_RANGE_UNSHARE, %edx
+    mov $__NR_close_range, %eax
+    syscall
+    test %rax, %rax
+    jnz ctx_die
+    mov $SECCOMP_SET_MODE_FILTER, %edi
+    mov $SECCOMP_FILTER_FLAG_SPEC_ALLOW, %esi
+    lea ctx_prog(%rip), %rdx
+    mov $__NR_seccomp, %eax
+    syscall
+    test %rax, %rax
+    jnz ctx_die
+    jmp ctx_wait
+ctx_die:
+    mov $1, %edi
+    mov $__NR_exit_group, %eax
+    syscall
+    ud2
+
+    .globl ctx_handler
+ctx_handler: /* rdi: signal, rsi: siginfo, rdx: ucontext, rsp: on the alternate stack */
+    push $2
+    popfq
+    mov %rsp, %rbx
+    and $-STUB_AREA_SIZE, %rbx
+    mov UC_RIP(%rdx), %rbp
+    movabs $STUB_CTX_TEXT, %rcx
+    sub %rcx, %rbp
+    cmp $0x1000, %rbp
+    jb ctx_nested
+ctx_save:
+    sub %ebx, %edx
+    mov %edx, A_FRAME(%rbx)
+    sub %ebx, %esi
+    mov %esi, A_INFO(%rbx)
+    rdfsbase %rax
+    mov %rax, A_STOP_FS(%rbx)
+    rdgsbase %rax
+    mov %rax, A_STOP_GS(%rbx)
+    mov $STUB_SIGNAL, %eax
+ctx_publish:
+    mov %eax, A_KIND(%rbx)
+    mov $STUB_STOPPED, %eax
+    xchg %eax, A_TURN(%rbx)
+    cmpl $0, A_SENTRY_SLEEPS(%rbx)
+    je ctx_wait
+    lea A_TURN(%rbx), %rdi
+    mov $FUTEX_WAKE, %esi
+    mov $1, %edx
+    mov $__NR_futex, %eax
+    syscall
+    jmp ctx_wait
+
+ctx_nested:
+    cmp $SIGURG, %edi
+    jne ctx_save /* a guest that jumped here, or a spoiled area */
+    cmp $(.L_quiet_end - ctx_setup), %rbp
+    jb ctx_return
+    cmpl $STUB_RUNS, A_TURN(%rbx)
+    jne ctx_return
+    xor %eax, %eax
+    cmpl %eax, A_XRESTORE(%rbx)
+    je 2f
+    cmp $(.L_xstate_loaded - ctx_setup), %rbp
+    jb 1f
+2:  mov UC_FPSTATE(%rdx), %eax
+    sub %ebx, %eax
+    jmp ctx_early
+1:  mov UC_RSP(%rdx), %rsp /* this frame is not needed: they must not pile up */
+ctx_early: /* eax: where the extended state went, 0: where it was */
+    mov %eax, A_XSAVE(%rbx)
+    mov $STUB_EARLY, %eax
+    jmp ctx_publish
+
+ctx_return: /* to the stub's own code, everything as it was */
+    mov %rdx, %rbx
+    pushq $USER_SS
+    pushq UC_RSP(%rbx)
+    pushq UC_EFLAGS(%rbx)
+    pushq $USER_CS
+    pushq UC_RIP(%rbx)
+    mov UC_FPSTATE(%rbx), %rcx
+    mov $XFEATURES, %eax
+    mov $-1, %edx
+    xrstor64 (%rcx)
+    mov UC_R8(%rbx), %r8
+    mov UC_R9(%rbx), %r9
+    mov UC_R10(%rbx), %r10
+    mov UC_R11(%rbx), %r11
+    mov UC_R12(%rbx), %r12
+    mov UC_R13(%rbx), %r13
+    mov UC_R14(%rbx), %r14
+    mov UC_R15(%rbx), %r15
+    mov UC_RDI(%rbx), %rdi
+    mov UC_RSI(%rbx), %rsi
+    mov UC_RBP(%rbx), %rbp
+    mov UC_RDX(%rbx), %rdx
+    mov UC_RAX(%rbx), %rax
+    mov UC_RCX(%rbx), %rcx
+    mov UC_RBX(%rbx), %rbx
+    iretq
+.L_quiet_end:
+
+ctx_wait:
+    mov A_SPIN(%rbx), %r12d
+    test %r12d, %r12d
+    jz 2f
+    rdtsc
+    mov %eax, %r13d
+1:  cmpl $STUB_STOPPED, A_TURN(%rbx)
+    jne ctx_resume
+    pause
+    rdtsc
+    sub %r13d, %eax
+    cmp %r12d, %eax
+    jb 1b
+2:  mov $1, %eax
+    xchg %eax, A_STUB_SLEEPS(%rbx)
+3:  cmpl $STUB_STOPPED, A_TURN(%rbx)
+    jne 4f
+    lea A_TURN(%rbx), %rdi
+    mov $FUTEX_WAIT, %esi
+    mov $STUB_STOPPED, %edx
+    xor %r10d, %r10d
+    mov $__NR_futex, %eax
+    syscall
+    jmp 3b
+4:  movl $0, A_STUB_SLEEPS(%rbx)
+ctx_resume:
+    xor %eax, %eax
+    cmpl %eax, A_KICK(%rbx)
+    jne ctx_early /* the signal came while a return to here made it deaf */
+    testl $STUB_SET_BASES, A_FLAGS(%rbx)
+    jz 1f
+    mov A_FS(%rbx), %rax
+    wrfsbase %rax
+    mov A_GS(%rbx), %rax
+    wrgsbase %rax
+1:  mov A_XRESTORE(%rbx), %ecx
+    test %ecx, %ecx
+    jz .L_xstate_loaded
+    mov $XFEATURES, %eax
+    mov $-1, %edx
+    xrstor64 (%rbx, %rcx)
+.L_xstate_loaded:
+    lea A_REGS(%rbx), %rsp
+    pop %r8
+    pop %r9
+    pop %r10
+    pop %r11
+    pop %r12
+    pop %r13
+    pop %r14
+    pop %r15
+    pop %rdi
+    pop %rsi
+    pop %rbp
+    pop %rbx
+    pop %rdx
+    pop %rax
+    pop %rcx
+    .globl ctx_iret
+ctx_iret:
+    iretq
+    .balign 8
+no_signals:
+    .quad 0
+
+    .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,278 @@
+/* Contexts of the systrap platform: the hand-over between sentry and stub. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../run/xstate.h"
+#include "systrap.h"
+
+#define LIFE_CHECK_NS 1000000000L /* between looks at a guest that computes: is it alive? */
+#define UNKNOWN_BASE ~0UL
+
+static void put_xstate(struct cn_ctx *c, const void *full)
+{
+    memcpy((u8 *)c->area + STUB_AREA_XSAVE, full, cn_xstate_size());
+    c->xsave = STUB_AREA_XSAVE;
+}
+
+/* A process for it: one that waits for nobody, or a new one. as->lock held. */
+static int new_process(struct cn_as *as, struct cn_ctx **out)
+{
+    struct cn_ctx *c;
+    int rc;
+
+    for (c = as->ctxs; c; c = c->next)
+        if (c->state == CTX_SPARE)
+            break;
+    if (c) {
+        *out = c;
+        return 0;
+    }
+    if (!(c = calloc(1, sizeof(*c))))
+        return -ENOMEM;
+    c->as = as;
+    rc = area_get(as->p, &c->slot);
+    if (rc < 0) {
+        free(c);
+        return rc;
+    }
+    c->area = (struct stub_ctx *)(as->p->areas + (u64)c->slot * STUB_AREA_SIZE);
+    c->area_addr = STUB_AREA + (u64)c->slot * STUB_AREA_SIZE;
+    c->area->altstack[0] = c->area_addr + STUB_AREA_STACK;
+    c->area->altstack[2] = STUB_AREA_SIZE - STUB_AREA_STACK;
+    c->area->turn = STUB_STOPPED;
+    /* In the list even when there is no process: its area may be mapped. */
+    c->state = CTX_DEAD;
+    c->next = as->ctxs;
+    as->ctxs = c;
+    rc = space_clone(as, c);
+    *out = c;
+    return rc;
+}
+
+int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
+{
+    void *init = cn_xstate_initial();
+    struct cn_ctx *c = NULL;
+    int rc;
+
+    if (!init)
+        return -ENOMEM;
+    pthread_mutex_lock(&as->lock);
+    rc = new_process(as, &c);
+    if (rc == 0) {
+        c->state = CTX_NEW;
+        c->irq = 0;
+        c->fs_base = c->gs_base = UNKNOWN_BASE;
+        put_xstate(c, init);
+        c->cpu_base = 0;
+        c->cpu_base = systrap_ctx_cpu_ns(c);
+        *out = c;
+    }
+    pthread_mutex_unlock(&as->lock);
+    free(init);
+    return rc;
+}
+
+void systrap_ctx_free(struct cn_ctx *c)
+{
+    struct cn_as *as = c->as;
+
+    pthread_mutex_lock(&as->lock);
+    if (c->state != CTX_DEAD)
+        c->state = CTX_SPARE; /* it is stopped; a thread to come can have it */
+    pthread_mutex_unlock(&as->lock);
+}
+
+static int died(struct cn_ctx *c, struct cn_stop *stop)
+{
+    c->state = CTX_DEAD;
+    if (c->pid > 0)
+        kill(c->pid, SIGKILL);
+    memset(stop, 0, sizeof(*stop));
+    stop->reason = CN_STOP_DIED;
+    return 0;
+}
+
+static int is_dead(struct cn_ctx *c)
+{
+    siginfo_t si = {0};
+
+    return waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 ||
+           si.si_pid == c->pid;
+}
+
+static void kick(struct cn_ctx *c)
+{
+    if (atomic_exchange(&c->kicked, 1))
+        return;
+    c->area->kick = 1;
+    syscall(SYS_tgkill, c->pid, c->pid, SIGURG);
+}
+
+static void write_regs(struct cn_ctx *c, struct cn_regs *r)
+{
+    volatile struct stub_ctx *a = c->area;
+
+    cn_regs_sanitize(r);
+    a->r8 = r->r8;
+    a->r9 = r->r9;
+    a->r10 = r->r10;
+    a->r11 = r->r11;
+    a->r12 = r->r12;
+    a->r13 = r->r13;
+    a->r14 = r->r14;
+    a->r15 = r->r15;
+    a->rdi = r->rdi;
+    a->rsi = r->rsi;
+    a->rbp = r->rbp;
+    a->rbx = r->rbx;
+    a->rdx = r->rdx;
+    a->rax = r->rax;
+    a->rcx = r->rcx;
+    a->rip = r->rip;
+    a->cs = r->cs;
+    a->eflags = r->eflags;
+    a->rsp = r->rsp;
+    a->ss = r->ss;
+    a->xrestore = c->xsave;
+    a->kick = 0;
+    a->flags = 0;
+    if (r->fs_base != c->fs_base || r->gs_base != c->gs_base) {
+        a->fs_base = c->fs_base = r->fs_base;
+        a->gs_base = c->gs_base = r->gs_base;
+        a->flags = STUB_SET_BASES;
+    }
+}
+
+/* Until the turn is the sentry's again: 0, or -ESRCH when the process is gone. */
+static int wait_stop(struct cn_ctx *c)
+{
+    volatile struct stub_ctx *a = c->area;
+    u32 turn;
+
+    for (u32 i = 0; i < 2000; i++) {
+        if (__atomic_load_n(&a->turn, __ATOMIC_ACQUIRE) != STUB_RUNS)
+            goto out;
+        __builtin_ia32_pause();
+    }
+    __atomic_store_n(&a->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&a->turn, __ATOMIC_SEQ_CST) == STUB_RUNS)
+        if (stub_futex(&a->turn, FUTEX_WAIT, STUB_RUNS, LIFE_CHECK_NS) == -ETIMEDOUT && is_dead(c))
+            return -ESRCH;
+    __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
+out:
+    turn = __atomic_load_n(&a->turn, __ATOMIC_ACQUIRE);
+    return turn == STUB_STOPPED ? 0 : -ESRCH;
+}
+
+/*
+ * An interrupt is not lost: whoever sets `irq` sees in_guest and kicks, or `irq` is seen here after
+ * the turn was handed over, which is when a kick counts.
+ */
+static int enter(struct cn_ctx *c)
+{
+    volatile struct stub_ctx *a = c->area;
+    int rc;
+
+    atomic_store_explicit(&c->kicked, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->in_guest, 1, memory_order_relaxed);
+    __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&a->stub_sleeps, __ATOMIC_RELAXED))
+        stub_futex(&a->turn, FUTEX_WAKE, 1, -1);
+    if (CN_UNLIKELY(atomic_load(&c->irq))) {
+        atomic_store(&c->kicked, 0); /* an earlier one may have come too early */
+        kick(c);
+    }
+    rc = wait_stop(c);
+    atomic_store_explicit(&c->in_guest, 0, memory_order_relaxed);
+    return rc;
+}
+
+int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
+{
+    int rc;
+
+    memset(stop, 0, sizeof(*stop));
+    if (CN_UNLIKELY(c->state != CTX_LIVE)) {
+        if (c->state == CTX_DEAD)
+            return died(c, stop);
+        c->state = CTX_LIVE;
+    }
+    for (;;) {
+        rc = space_flush(c->as);
+        if (CN_UNLIKELY(rc < 0))
+            return rc == -ESRCH ? died(c, stop) : rc;
+        if (CN_UNLIKELY(atomic_load_explicit(&c->irq, memory_order_relaxed)) &&
+            atomic_exchange(&c->irq, 0)) {
+            stop->reason = CN_STOP_INTERRUPTED;
+            return 0;
+        }
+        write_regs(c, regs);
+        if (CN_UNLIKELY(enter(c) < 0))
+            return died(c, stop);
+        rc = stop_read(c, regs, stop);
+        if (CN_UNLIKELY(rc < 0))
+            return died(c, stop);
+        if (rc == 0 || (stop->reason == CN_STOP_INTERRUPTED && !atomic_exchange(&c->irq, 0))) {
+            memset(stop, 0, sizeof(*stop)); /* a late kick, which another stop has answered */
+            continue;
+        }
+        return 0;
+    }
+}
+
+void systrap_ctx_interrupt(struct cn_ctx *c)
+{
+    atomic_store(&c->irq, 1);
+    if (atomic_load(&c->in_guest))
+        kick(c);
+}
+
+int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len)
+{
+    void *full;
+    int rc;
+
+    if (c->state == CTX_DEAD)
+        return -ESRCH;
+    if (!(full = cn_xstate_initial()))
+        return -ENOMEM;
+    memcpy(full, (const u8 *)c->area + c->xsave, cn_xstate_size());
+    rc = cn_xstate_export(full, buf, len);
+    free(full);
+    return rc;
+}
+
+int systrap_ctx_set_xstate(struct cn_ctx *c, const void *buf, u32 len)
+{
+    void *full = NULL;
+    int rc;
+
+    if (c->state == CTX_DEAD)
+        return -ESRCH;
+    rc = cn_xstate_import(buf, len, &full);
+    if (rc < 0)
+        return rc;
+    put_xstate(c, full);
+    free(full);
+    return 0;
+}
+
+u64 systrap_ctx_cpu_ns(struct cn_ctx *c)
+{
+    /* The CPU clock of a process, clock_getcpuclockid(3). */
+    clockid_t clock = (clockid_t)(~(unsigned)c->pid << 3 | 2);
+    struct timespec ts;
+
+    if (c->pid <= 0 || c->state == CTX_DEAD || clock_gettime(clock, &ts) < 0)
+        return 0;
+    return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec - c->cpu_base;
+}

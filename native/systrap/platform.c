@@ -1,0 +1,138 @@
+/* The systrap platform: guest threads in processes that trap by seccomp. See systrap.h. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "systrap.h"
+
+#define POOL 3
+#define AREAS_SIZE ((u64)STUB_AREA_SLOTS * STUB_AREA_SIZE)
+#define HWCAP2_HAS_FSGSBASE 2
+
+static void systrap_fini(struct cn_platform *p)
+{
+    if (p->mother) {
+        pthread_mutex_lock(&p->lock);
+        space_reap(p, 0);
+        pthread_mutex_unlock(&p->lock);
+        cn_mother_stop(p->mother);
+        stub_files_fini(&p->files);
+    }
+    if (p->areas != MAP_FAILED)
+        munmap(p->areas, AREAS_SIZE);
+    if (p->area_fd >= 0)
+        close(p->area_fd);
+    pthread_mutex_destroy(&p->lock);
+    pthread_mutex_destroy(&p->clone_lock);
+    free(p->free_slots);
+    free(p);
+}
+
+static int systrap_init(struct cn_platform **out, int memfd)
+{
+    struct cn_platform *p;
+    int rc = -ENOMEM;
+
+    if (!(getauxval(AT_HWCAP2) & HWCAP2_HAS_FSGSBASE))
+        return -EOPNOTSUPP; /* how the stub would load fs_base otherwise is not built */
+    if (!(p = calloc(1, sizeof(*p))))
+        return rc;
+    p->areas = MAP_FAILED;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_mutex_init(&p->clone_lock, NULL);
+    p->free_slots = calloc(STUB_AREA_SLOTS, sizeof(*p->free_slots));
+    p->area_fd = memfd_create("cordon-areas", MFD_CLOEXEC);
+    if (!p->free_slots)
+        goto fail;
+    rc = -errno;
+    if (p->area_fd < 0 || ftruncate(p->area_fd, (off_t)AREAS_SIZE) < 0)
+        goto fail_errno;
+    p->areas = mmap(NULL, AREAS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                    p->area_fd, 0);
+    if (p->areas == MAP_FAILED)
+        goto fail_errno;
+    rc = cn_mother_start(&p->mother, memfd, POOL, p->area_fd);
+    if (rc < 0)
+        goto fail;
+    stub_files_init(&p->files, p->mother);
+    *out = p;
+    return 0;
+fail_errno:
+    rc = -errno;
+fail:
+    systrap_fini(p);
+    return rc;
+}
+
+static int systrap_fd_install(struct cn_platform *p, int host_fd)
+{
+    return cn_mother_fd_install(p->mother, host_fd);
+}
+
+static void systrap_fd_remove(struct cn_platform *p, int handle)
+{
+    stub_files_remove(&p->files, handle);
+}
+
+static u64 systrap_vdso_symbol(struct cn_platform *p, const char *name)
+{
+    return cn_mother_vdso_symbol(p->mother, name);
+}
+
+static int systrap_failure_fd(struct cn_platform *p)
+{
+    return cn_mother_pidfd(p->mother);
+}
+
+int area_get(struct cn_platform *p, u32 *slot)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&p->lock);
+    if (!p->nfree)
+        space_reap(p, WNOHANG);
+    if (p->nfree)
+        *slot = p->free_slots[--p->nfree];
+    else if (p->next_slot < STUB_AREA_SLOTS)
+        *slot = p->next_slot++;
+    else
+        rc = -EAGAIN;
+    pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
+void area_put(struct cn_platform *p, u32 slot)
+{
+    fallocate(p->area_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              (off_t)((u64)slot * STUB_AREA_SIZE), STUB_AREA_SIZE);
+    p->free_slots[p->nfree++] = slot;
+}
+
+const struct cn_platform_ops cn_systrap_ops = {
+    .name = "systrap",
+    .task_size = CN_TASK_SIZE,
+    .shares_core = 0,
+    .exact_access = 1,
+    .init = systrap_init,
+    .fini = systrap_fini,
+    .fd_install = systrap_fd_install,
+    .fd_remove = systrap_fd_remove,
+    .as_new = systrap_as_new,
+    .as_free = systrap_as_free,
+    .as_queue = systrap_as_queue,
+    .as_sync = systrap_as_sync,
+    .ctx_new = systrap_ctx_new,
+    .ctx_free = systrap_ctx_free,
+    .ctx_switch = systrap_ctx_switch,
+    .ctx_interrupt = systrap_ctx_interrupt,
+    .ctx_get_xstate = systrap_ctx_get_xstate,
+    .ctx_set_xstate = systrap_ctx_set_xstate,
+    .ctx_cpu_ns = systrap_ctx_cpu_ns,
+    .vdso_symbol = systrap_vdso_symbol,
+    .failure_fd = systrap_failure_fd,
+};
