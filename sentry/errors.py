@@ -46,3 +46,15 @@ class SandboxError(Exception):
     def __init__(self, text: str, status: int = 125) -> None:
         super().__init__(text)
         self.status: int = status
+
+
+def trace(e: BaseException) -> str:
+    """An exception with the places it came through, for stderr. Not by traceback, which looks for the source files: a sealed
+    sentry must not."""
+    lines = [f"{type(e).__name__}: {e}"]
+    frame = e.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        lines.append(f"  {code.co_filename}:{frame.tb_lineno} in {code.co_name}")
+        frame = frame.tb_next
+    return "\n".join(lines)

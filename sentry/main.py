@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 
 from sentry import spec as specs
+from sentry import threads
 from sentry.control import wire
-from sentry.errors import SandboxError
+from sentry.errors import SandboxError, trace
 
 
 def read_all(fd: int) -> bytes:
@@ -29,6 +29,7 @@ def read_all(fd: int) -> bytes:
 def main(spec_fd: int) -> int:
     """Exit status of the sentry process: 0 when the first container ended and its status was told."""
     line = -1
+    sys.unraisablehook = threads.unraisable
     try:
         document = read_all(spec_fd)
         line = specs.owners_line(document)
@@ -40,7 +41,7 @@ def main(spec_fd: int) -> int:
         complain(line, "failed", str(e), e.status)
         return 1
     except Exception as e:  # a bug: said as one, with its trace on stderr
-        traceback.print_exc()
+        print(trace(e), file=sys.stderr, flush=True)
         complain(line, "internal", f"internal error in the sentry: {type(e).__name__}: {e}", 70)
         return 1
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import select
 import socket
@@ -12,9 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from native._core import lib
+from sentry import threads
 from sentry.control import calls
 from sentry.control.wire import NOBODY, VERSION, CallError, Garbled, Line, error, from_sandbox
-from sentry.errors import SandboxError
+from sentry.errors import SandboxError, trace
 from sentry.fs.tty import bridge
 from sentry.spec import Reader, SpecError
 
@@ -101,20 +101,21 @@ class Server:
     def start(self) -> None:
         """From here on requests are heard."""
         self.poll.register(self.wakeup, select.POLLIN)
-        _thread.start_new_thread(self.main, ())
+        threads.start(self.main, "control server")
 
     def wake(self) -> None:
         os.eventfd_write(self.wakeup, 1)
 
-    def happened(self, container: Container, what: str, pid: int, status: int) -> None:
-        """The kernel's news, for those who asked for events."""
-        event: dict[str, Any] | None = None
+    def publish(self, container: Container, event: dict[str, Any]) -> None:
+        """An event for those who asked for the container's."""
         for peer in self.peers.values():
             for ident, wanted in peer.events.items():
                 if wanted is None or wanted == container.ident:
-                    if event is None:
-                        event = calls.event(container, what, pid, status)
                     peer.say({"id": ident, "event": event})
+
+    def happened(self, container: Container, what: str, pid: int, status: int) -> None:
+        """The kernel's news, for those who asked for events."""
+        self.publish(container, calls.event(container, what, pid, status))
 
     # The thread
 
@@ -321,13 +322,6 @@ class Server:
 
 
 def report(e: Exception, name: str) -> None:
-    """A bug, with its trace, on stderr (a sealed sentry can't read source files, so not by traceback)."""
-    lines = [f"cordon: bug in the sentry, in control call {name}: {type(e).__name__}: {e}"]
-    frame = e.__traceback__
-    while frame is not None:
-        lines.append(
-            f"  {frame.tb_frame.f_code.co_filename}:{frame.tb_lineno} in {frame.tb_frame.f_code.co_name}"
-        )
-        frame = frame.tb_next
-    sys.stderr.write("\n".join(lines) + "\n")
+    """A bug, with its trace, on stderr."""
+    sys.stderr.write(f"cordon: bug in the sentry, in control call {name}: {trace(e)}\n")
     sys.stderr.flush()

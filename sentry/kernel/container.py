@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
-from sentry.errors import Errno
+from sentry.errors import Errno, SandboxError
 from sentry.kernel import clock
 from sentry.kernel import exit as exiting
 from sentry.kernel.ipc.namespace import IpcNamespace
@@ -142,10 +142,13 @@ class Container:
     # Life
 
     def start(self) -> None:
-        """Releases the created init. EAGAIN when the host has no thread for it."""
+        """Releases the created init. SandboxError when the host has no thread for it."""
         init = self.init
         assert init is not None
-        self.kernel.start_task(init.main)
+        try:
+            self.kernel.start_task(init.main)
+        except Errno:
+            raise SandboxError("the host has no further thread for the first process", 70) from None
         self.status = RUNNING
         self.started = clock.monotonic()
         self.check_memory()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import select
 from typing import TYPE_CHECKING
 
 from native._core import lib
+from sentry import threads
 from sentry.kernel.wait import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FdNotifier:
             mask |= w.mask & 0x3FFF
         if self.epoll is None:
             self.epoll = select.epoll()
-            _thread.start_new_thread(self.main, ())
+            threads.start(self.main, "descriptors")
         try:
             if queue.fd in self.queues:
                 self.epoll.modify(queue.fd, mask)

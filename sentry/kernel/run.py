@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import lib
 from sentry.abi import signal as SIG
-from sentry.errors import NO_RESULT, SandboxError
+from sentry.errors import NO_RESULT, SandboxError, trace
 from sentry.kernel import deliver, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
@@ -45,18 +45,10 @@ def run_task(t: Task) -> None:
 def broken(t: Task, e: BaseException) -> None:
     """An exception that no handler meant to raise: a bug in the sentry. The sandbox can't go on."""
     what = "exit" if t.syscall_nr < 0 else dispatch.describe(t)
-    lines = [f"cordon: bug in the sentry, task {t.tid} ({t.comm.decode('utf-8', 'replace')}), in {what}"]
-    frame = e.__traceback__
-    while (
-        frame is not None
-    ):  # not by traceback: it looks for the source files, and there are no files any more
-        code = frame.tb_frame.f_code
-        lines.append(f"  {code.co_filename}:{frame.tb_lineno} in {code.co_name}")
-        frame = frame.tb_next
-    lines.append(f"{type(e).__name__}: {e}")
-    sys.stderr.write("\n".join(lines) + "\n")
+    name = t.comm.decode("utf-8", "replace")
+    sys.stderr.write(f"cordon: bug in the sentry, task {t.tid} ({name}), in {what}: {trace(e)}\n")
     sys.stderr.flush()
-    t.kernel.fail(f"internal error in the sentry: {what}: {lines[-1]}")
+    t.kernel.fail(f"internal error in the sentry: {what}: {type(e).__name__}: {e}")
 
 
 def loop(t: Task) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import heapq
 import os
 import select
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from native._core import lib
+from sentry import threads
 from sentry.kernel import clock
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Timers:
         heapq.heappush(self.heap, (deadline, self.count, timer))
         if self.wakeup < 0:
             self.wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            _thread.start_new_thread(self.main, ())
+            threads.start(self.main, "timers")
         elif self.sleeping_until < 0 or deadline < self.sleeping_until:
             self.sleeping_until = deadline
             os.eventfd_write(self.wakeup, 1)
