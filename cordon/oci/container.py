@@ -22,6 +22,7 @@ from cordon.oci.config import Process
 from cordon.oci.errors import RuntimeFailure, executable, log, why
 from cordon.oci.namespaces import Namespaces, Window
 from cordon.oci.state import EXIT_FILE, State, write_file
+from cordon.oci.title import set_title
 from cordon.oci.translate import Plan
 from cordon.spawn import GOFER_TIMEOUT, close_all_but, fork, gofer_body, sentry_body
 from native._core import lib
@@ -152,6 +153,7 @@ class Container:
     def build(self) -> None:
         order = self.order
         os.setsid()
+        set_title(f"cordon: container {order.state.id}")
         lib.cn_adopt_orphans()
         config = order.plan.config
         if config.process is not None and config.process.oom_score_adj is not None:
@@ -207,6 +209,7 @@ class Container:
         def gofer() -> NoReturn:
             if lib.cn_die_with_parent(me) < 0:
                 os._exit(1)
+            set_title(f"cordon: gofer of {order.state.id}")
             gofer_body(gofer_document)
 
         if order.listen >= 0:
@@ -215,6 +218,7 @@ class Container:
             document = self.sandbox(sentry_fds, stdio, preserve, theirs.fileno(), broker)
 
             def sentry() -> int:
+                set_title(f"cordon: sentry of {order.state.id}")
                 return 1 if lib.cn_die_with_parent(me) < 0 else sentry_body(document)
 
             keep = [*sentry_fds, *stdio, *preserve, theirs.fileno(), order.listen, order.debug_log, broker]
@@ -263,6 +267,7 @@ class Container:
         def body() -> int:
             if lib.cn_die_with_parent(me) < 0:
                 os._exit(1)
+            set_title(f"cordon: broker of {self.order.state.id}")
             broker.run(broker.BrokerSpec(ours.fileno(), "", ready, self.errors))
 
         self.children["broker"] = fork(body, [ours.fileno(), ready, self.errors])

@@ -16,6 +16,7 @@ from cordon.oci.creation import check_preserved, heard, write_pid
 from cordon.oci.errors import RuntimeFailure, executable, log, why
 from cordon.oci.foreground import Terminal
 from cordon.oci.state import State, StateDir
+from cordon.oci.title import set_title
 from cordon.spawn import close_all_but
 
 
@@ -90,6 +91,7 @@ class Execution:
         """Asks the sandbox to run the process."""
         p = self.process
         os.setsid()
+        set_title(f"cordon: exec in {self.state.id}: {' '.join(p.args)}")
         Groups(self.state.cgroups).join(os.getpid())
         preserve = [own(fd) for fd in range(3, 3 + self.preserve)]
         slave = -1
