@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from native._core import lib
 from sentry import process, seal, tree
 from sentry.control.server import Server
+from sentry.control.watchdog import Watchdog
 from sentry.control.wire import NOBODY
 from sentry.errors import Errno, SandboxError
 from sentry.fs import proc
@@ -155,6 +156,8 @@ class Sandbox:
         container = build_container(self.kernel, spec.container, self.server)
         seal.seal(spec.platform + ("-net" if spec.network == "host" else ""))
         self.server.start()
+        if spec.watchdog:
+            Watchdog(self.kernel, self.server, spec.watchdog, spec.watchdog_ends).start()
         bridge.start()
         owner = self.server.owner
         if owner is not None:

@@ -12,9 +12,9 @@ from typing import Any, Final
 from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import seccomp as SC
-from sentry.abi import sysno
 from sentry.errors import SandboxError
 from sentry.kernel.seccomp import M64, Filter
+from sentry.syscalls.table import ROWS
 
 ACTIONS: Final = {
     "SCMP_ACT_KILL": SC.SECCOMP_RET_KILL_THREAD,
@@ -31,9 +31,7 @@ NATIVE: Final = ("SCMP_ARCH_X86_64", "SCMP_ARCH_NATIVE")
 WITH_NUMBER: Final = (SC.SECCOMP_RET_ERRNO, SC.SECCOMP_RET_TRACE)
 DATA_MAX: Final = 0xFFFF
 ARGS: Final = 6
-NUMBERS: Final[dict[str, int]] = {
-    name: value for name, value in vars(sysno).items() if isinstance(value, int)
-}
+NUMBERS: Final[dict[str, int]] = {row.name: row.number for row in ROWS}
 
 
 class Comparison:
@@ -71,10 +69,7 @@ class Rule:
         self.conditions: list[Comparison] = conditions
 
     def holds(self, args: list[int]) -> bool:
-        for c in self.conditions:
-            if not c.holds(args):
-                return False
-        return True
+        return all(c.holds(args) for c in self.conditions)
 
 
 class Profile(Filter):

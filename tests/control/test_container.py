@@ -126,7 +126,10 @@ def test_seccomp_profile(tmp_path: Path) -> None:
             },
         ],
     }
-    script = "mkdir /x; chmod 700 /etc; hostname x; echo $?; trap 'echo usr2' USR2; kill -USR2 $$; kill -USR1 $$; grep Seccomp: /proc/self/status"
+    script = (
+        "mkdir /x; chmod 700 /etc; hostname x; echo $?; trap 'echo usr2' USR2; kill -USR2 $$; kill -USR1 $$; "
+    )
+    script += "grep Seccomp: /proc/self/status"
     text = outcome(tmp_path, script, {"seccomp": profile})
     assert "mkdir: can't create directory '/x': Operation not supported" in text or "Not supported" in text
     assert "chmod: /etc: Operation not permitted" in text
