@@ -70,6 +70,7 @@ def build_container(kernel: Kernel, spec: ContainerSpec, server: Server) -> Cont
     t.tg.fostered = not spec.ident
     t.tg.unkillable = bool(spec.ident) and t.tg.is_init
     for client in container.gofers:
+        client.lost = container.gofer_gone
         server.watch_gofer(client.sock, container)
     return container
 

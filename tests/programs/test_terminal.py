@@ -165,3 +165,30 @@ def test_guest_pty(sandbox: Sandbox) -> None:
     assert done.status == 0
     assert "/dev/pts/" in done.out
     assert "terminal" in done.out
+
+
+def test_ctrl_z_of_a_plain_command(sandbox: Sandbox, native_or_not: bool) -> None:
+    """The caller's shell stops and continues the command like any other: the front stops itself when the command has."""
+    env = {**os.environ, **ENVIRONMENT, "TERM": "xterm", "PS1": "sh> "}
+    command = ["cat"] if native_or_not else sandbox.argv(["cat"])
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], sandbox.cwd, env) as t:
+        t.expect(PROMPT)
+        t.type(" ".join(command) + "\r")
+        t.expect("cat\r\n")
+        time.sleep(1)
+        t.type("one\r")
+        t.expect("one\r\none\r\n")
+        t.type("\x1a")
+        t.expect("Stopped")
+        t.expect(PROMPT)
+        t.type("echo st''atus $?\r")
+        t.expect(f"status {128 + signal.SIGTSTP if native_or_not else 128 + signal.SIGSTOP}")
+        t.expect(PROMPT)
+        t.type("fg\r")
+        t.expect("cat\r\n")
+        t.type("two\r")
+        t.expect("two\r\ntwo\r\n")
+        t.type("\x04")
+        t.expect(PROMPT)
+        t.type("exit\r")
+        assert t.wait() == 0

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from gofer.client import ROOT_FID, Client
 from gofer.p9.wire import Attr as WireAttr
+from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.errors import Errno, SandboxError
 from sentry.vfs.attr import Attr
 from sentry.vfs.inode import SuperBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sentry.fs.gofer.inode import GoferFile, GoferInode
 
 MAX_FIDS: Final = 8192  # each is a descriptor in the gofer, which has the same limit of them as this process
@@ -34,13 +37,21 @@ def descriptor_limit() -> int:
 
 
 class SentryClient(Client):
-    """A client whose failures are the sentry's: an errno of the guest's call, or the end of the sandbox."""
+    """A client whose failures are the sentry's: an errno of the guest's call, or the end of the container (before there is one,
+    of the sandbox)."""
+
+    def __init__(self, sock: int) -> None:
+        super().__init__(sock)
+        self.lost: Callable[[str], None] | None = None  # called with the reason when the gofer has gone
 
     def fail(self, errno: int) -> Exception:
         return Errno(errno)
 
     def gone(self, why: str) -> Exception:
-        return SandboxError(f"the gofer failed: {why}")
+        if self.lost is None:
+            return SandboxError(f"the gofer failed: {why}")
+        self.lost(why)
+        return Errno(E.EIO)
 
 
 class Fid:
