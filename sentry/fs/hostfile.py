@@ -290,7 +290,7 @@ def new(container: Container, fd: int, console: Path | None = None) -> HostFile:
         return HostStream(kernel, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), ino, b"socket", False)
     own, nonblocking = own_description(fd)
     if os.isatty(own):
-        if container.console is None:
+        if container.console is None and container.init is None:
             container.console = HostTTY(kernel, fcntl.fcntl(own, fcntl.F_DUPFD_CLOEXEC, 3), nonblocking)
         tty = container.console
         if isinstance(tty, HostTTY) and tty.host_rdev == os.fstat(own).st_rdev:
