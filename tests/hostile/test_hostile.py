@@ -39,11 +39,11 @@ def test_fuzzed_syscalls(sandbox: Sandbox) -> None:
 
 @pytest.mark.timeout(120)
 def test_after_the_fuzz_all_works(sandbox: Sandbox) -> None:
-    """In one sandbox: fuzzed, then used; nothing that the fuzz did to its own processes shows."""
+    """In one sandbox: fuzzed (as root, but sparing the shell), then used."""
     seed = random.randrange(1 << 48)
     compile_c(HERE / "fuzz.c", sandbox.cwd / "fuzz", "-w", "-pthread")
     script = (
-        f"setpriv --reuid=65534 --regid=65534 --clear-groups ./fuzz 8 {seed} >/tmp/log 2>&1; tail -1 /tmp/log | cut -c1-8; "
+        f"./fuzz 8 {seed} >/tmp/log 2>&1; tail -1 /tmp/log | cut -c1-8; "
         "echo text >/tmp/f && cat /tmp/f | sort | wc -c; python3 -c 'import threading as t; x = t.Thread(target=print, "
         "args=(6 * 7,)); x.start(); x.join()'; ls /proc | grep -c '^[0-9]'"
     )
