@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "names.h"
 #include "place.h"
 #include "stats.h"
+#include "task.h"
 #include "xstate.h"
 
 /* Bits of the task's word, its only state shared with other threads. */
@@ -30,6 +32,7 @@ struct cn_task_priv {
     struct cn_ctx *ctx; /* changes with K held, by the own host thread */
     struct cn_place *place; /* the host thread's, once it has run */
     _Atomic u32 word;
+    _Atomic u32 wakers; /* that hold the task (task.h) */
     u64 user_ns; /* of contexts dropped */
     int has_clock;
     clockid_t clock; /* CPU clock of the host thread */
@@ -70,6 +73,12 @@ struct cn_mm *cn_task_mm(const struct cn_task *t)
     return t->priv->mm;
 }
 
+void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, uint32_t uid,
+                     uint32_t euid, uint32_t gid, uint32_t egid)
+{
+    t->ids = (struct cn_ids){pid, tid, ppid, uid, euid, gid, egid, 1};
+}
+
 static u64 clock_ns(clockid_t clock)
 {
     struct timespec ts;
@@ -89,6 +98,8 @@ void cn_task_release_ctx(struct cn_task *t)
 {
     struct cn_task_priv *p = t->priv;
 
+    while (atomic_load(&p->wakers))
+        sched_yield();
     drop_ctx(p);
     p->mm = NULL;
     if (p->has_clock)
@@ -186,6 +197,7 @@ static int run(struct cn_task *t)
         cn_count(&cn_stats.stops[t->stop.reason & 7]);
         switch (t->stop.reason) {
         case CN_STOP_SYSCALL:
+            t->waited = 0;
             if (cn_fast_syscall(t) == CN_UPCALL)
                 return CN_STOP_SYSCALL;
             break;
@@ -249,23 +261,53 @@ static int take_event(struct cn_task_priv *p)
     return w & WAKE ? CN_WOKEN : w & INTERRUPT ? CN_INTERRUPTED : -1;
 }
 
-int cn_task_block(struct cn_task *t, int64_t deadline_ns)
+/* 1: the word now says that the task sleeps. */
+static int fall_asleep(struct cn_task_priv *p)
 {
-    struct cn_task_priv *p = t->priv;
-    struct timespec ts = {deadline_ns / 1000000000, deadline_ns % 1000000000};
     u32 idle = 0;
-    int rc, event;
 
-    if (!atomic_compare_exchange_strong(&p->word, &idle, SLEEPING))
-        return take_event(p);
-    cn_place_block();
-    cn_kunlock();
+    return atomic_compare_exchange_strong(&p->word, &idle, SLEEPING);
+}
+
+static void sleep_on(struct cn_task_priv *p, i64 deadline_ns)
+{
+    struct timespec ts = {deadline_ns / 1000000000, deadline_ns % 1000000000};
+    int rc;
+
     do
         rc = cn_futex_wait(&p->word, SLEEPING, deadline_ns < 0 ? NULL : &ts);
     while (rc != -ETIMEDOUT && atomic_load(&p->word) == SLEEPING);
+}
+
+int cn_task_block(struct cn_task *t, int64_t deadline_ns)
+{
+    struct cn_task_priv *p = t->priv;
+    int event;
+
+    if (!fall_asleep(p))
+        return take_event(p);
+    cn_place_block();
+    cn_kunlock();
+    sleep_on(p, deadline_ns);
     cn_place_unblock();
     cn_klock();
-    /* Whoever wakes holds K, so nothing can come between this and the caller. */
+    event = take_event(p);
+    return event < 0 ? CN_TIMEOUT : event;
+}
+
+int task_sleep(struct cn_task *t, i64 deadline_ns)
+{
+    struct cn_task_priv *p = t->priv;
+    int event;
+
+    if (!fall_asleep(p))
+        return take_event(p);
+    t->sleeps++;
+    __atomic_store_n(&t->asleep, 1, __ATOMIC_RELAXED);
+    cn_place_block();
+    sleep_on(p, deadline_ns);
+    cn_place_unblock();
+    __atomic_store_n(&t->asleep, 0, __ATOMIC_RELAXED);
     event = take_event(p);
     return event < 0 ? CN_TIMEOUT : event;
 }
@@ -283,6 +325,17 @@ static void signal_task(struct cn_task_priv *p, u32 bit)
 void cn_task_wake(struct cn_task *t)
 {
     signal_task(t->priv, WAKE);
+}
+
+void task_hold(struct cn_task *t)
+{
+    atomic_fetch_add(&t->priv->wakers, 1);
+}
+
+void task_wake_held(struct cn_task *t)
+{
+    signal_task(t->priv, WAKE);
+    atomic_fetch_sub(&t->priv->wakers, 1);
 }
 
 void cn_task_interrupt(struct cn_task *t)

@@ -17,13 +17,26 @@ struct cn_fs;
 struct cn_ask;
 struct cn_task_priv;
 
+/* Who a task is, as its own process sees it: what getpid(2) and kin answer. Kept by Python. */
+struct cn_ids {
+    int32_t pid, tid, ppid;
+    uint32_t uid, euid, gid, egid;
+    uint32_t known; /* 0: nothing of this is right, Python must answer */
+};
+
 struct cn_task {
     struct cn_regs regs;
     struct cn_stop stop;
     uint32_t slow; /* 1: no native fast path for this task (guest seccomp, guest ptrace, strace of
                       one task) */
+    uint32_t asleep; /* 1: sleeps in a call that C answers (to others: a hint, as it may end) */
+    uint32_t waited; /* 1: the call that Python gets has slept already, till wait_deadline (as for
+                        cn_task_block) at most, and was interrupted */
     uint32_t pad;
     uint64_t args[6]; /* of the call that cn_task_go returned for */
+    int64_t wait_deadline;
+    uint64_t sleeps; /* times that it slept in C */
+    struct cn_ids ids;
     uint64_t fsize; /* soft RLIMIT_FSIZE of its process */
     struct cn_fdt *fds; /* its descriptors, as far as C knows them (files.h); borrowed; may be NULL */
     struct cn_fs *fs; /* where its paths start (names.h); borrowed; may be NULL */
@@ -50,6 +63,9 @@ int cn_task_new(struct cn_mm *mm, struct cn_task **out);
 /* Frees it, with its context when release_ctx was not called. By its own host thread, or before it
  * ever ran. K held. */
 void cn_task_free(struct cn_task *t);
+/* Who it is from now on (cn_ids). K held. */
+void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, uint32_t uid,
+                     uint32_t euid, uint32_t gid, uint32_t egid);
 /* exec: drops the old context and makes one in mm. By the task's own host thread. K held. 0 or
  * -errno. */
 int cn_task_set_mm(struct cn_task *t, struct cn_mm *mm);

@@ -260,6 +260,7 @@ def become_leader(t: Task) -> None:
     t.pdeathsig = 0
     t.start_time = old.start_time
     tg.leader = t
+    t.publish_ids()
 
 
 def change_over(t: Task, new: Loaded, creds: Creds, secure: bool, comm: bytes) -> None:

@@ -101,6 +101,7 @@ def retire_native(t: Task) -> None:
     """Gives up the native half; its CPU times are kept."""
     lib.cn_task_release_ctx(t.native)
     t.utime_final, t.stime_final = t.cpu_ns()
+    t.blocks = t.nvcsw
     native = t.native
     t.native = ffi.NULL
     t.regs = ffi.NULL
@@ -169,8 +170,10 @@ def give_away_children(t: Task) -> None:
         if new is tg or not new.tasks:  # init itself ends: everything dies with it
             child.parent = None
             child.parent_task = None
+            publish_parent(child)
             continue
         child.parent = new
+        publish_parent(child)
         child.parent_task = new.tasks[0]
         new.tasks[0].children.append(child)
         child.main.exit_signal = SIG.SIGCHLD
@@ -178,6 +181,13 @@ def give_away_children(t: Task) -> None:
             tell_parent(child)
         else:
             hang_up_orphans(child.pgrp, child, tg)
+
+
+def publish_parent(tg: ThreadGroup) -> None:
+    """getppid(2) has another answer now."""
+    for t in tg.tasks:
+        if t.alive:
+            t.publish_ids()
 
 
 def hang_up_orphans(pg: ProcessGroup, of: ThreadGroup, parent: ThreadGroup | None) -> None:

@@ -1,29 +1,34 @@
-"""Futexes (futex(2)): queues of waiting tasks by the identity of the word they wait on.
+"""Futexes (futex(2)).
 
-The word is checked and the waiter enqueued with K held, and wake-ups happen with K held, so no wake-up is lost.
+Waiting, waking and requeueing are native (native/run/futex.h), and most calls never come here. Python's own are the waiters of
+PI futexes; while there are some, all wakes and requeues come here and look at both. Python checks their words and enqueues
+them with K held, and wakes them with K held, so no wake-up is lost.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import futex as F
 from sentry.errors import Errno
-from sentry.kernel.wait import INTERRUPTED, TIMEOUT
+from sentry.kernel.wait import INTERRUPTED, TIMEOUT, WOKEN
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
+    from sentry.mm.address_space import AddressSpace
 
 ANY: Final = 0xFFFFFFFF  # FUTEX_BITSET_MATCH_ANY
 ROBUST_LIMIT: Final = 2048
 U32: Final = 0xFFFFFFFF
+INT_MAX: Final = 0x7FFFFFFF
 
 Key = tuple[int, int]
 
 
 class FutexWaiter:
-    """A task that sleeps on a word. `key` changes when it is requeued; `woken` is set by whoever wakes it."""
+    """A task that sleeps in a call about PI futexes. `key` changes when it is requeued; `woken` is set by whoever wakes it."""
 
     def __init__(self, t: Task, key: Key, bits: int) -> None:
         self.task: Task = t
@@ -44,7 +49,7 @@ class PIState:
 
 
 class FutexTable:
-    """All queues of a sandbox."""
+    """The queues of PI futexes, and of the words whose waiters are to be moved to one."""
 
     def __init__(self) -> None:
         self.queues: dict[Key, list[FutexWaiter]] = {}
@@ -105,13 +110,67 @@ class FutexTable:
 
 def wait(t: Task, uaddr: int, value: int, shared: bool, bits: int, deadline: int) -> int:
     """FUTEX_WAIT: sleeps if the word is `value`. 0, or Errno (EAGAIN, ETIMEDOUT, EFAULT); returns -EINTR when interrupted."""
+    w = ffi.new("struct cn_futex_waiter *")
+    rc = lib.cn_futex_add(w, t.native, uaddr, int(shared), value & U32, bits)
+    if rc < 0:
+        raise Errno(-rc)
+    why = WOKEN
+    woken = 0
+    try:
+        while why == WOKEN and not w.woken:
+            why = t.block(deadline)
+    finally:
+        woken = lib.cn_futex_remove(w)
+    if woken:
+        return 0
+    if why == TIMEOUT:
+        raise Errno(E.ETIMEDOUT)
+    return -E.EINTR
+
+
+def wake(t: Task, uaddr: int, shared: bool, count: int, bits: int = ANY) -> int:
+    """FUTEX_WAKE: how many were woken."""
+    n: int = lib.cn_futex_wake_at(t.mm.native, uaddr, int(shared), count, bits)
+    if n < 0:
+        raise Errno(-n)
     table = t.kernel.futexes
-    key = t.mm.futex_key(uaddr, shared)
-    if t.mm.load32(uaddr) != value & U32:
-        raise Errno(E.EAGAIN)
-    w = FutexWaiter(t, key, bits)
-    table.add(w)
-    return sleep(t, table, w, deadline)
+    if table.queues:
+        n += table.wake(t.mm.futex_key(uaddr, shared), count - n, bits)
+    return n
+
+
+def requeue(
+    t: Task,
+    source: int,
+    shared: bool,
+    target: int,
+    target_shared: bool,
+    count: int,
+    move: int,
+    value: int,
+    check: bool,
+) -> int:
+    """FUTEX_CMP_REQUEUE (FUTEX_REQUEUE without `check`): how many were woken and moved."""
+    mm = t.mm
+    rc: int = lib.cn_futex_requeue(
+        mm.native, source, int(shared), target, int(target_shared), count, move, int(check), value & U32
+    )
+    if rc < 0:
+        raise Errno(-rc)
+    woken, moved = rc >> 32, rc & U32
+    table = t.kernel.futexes
+    if table.queues:
+        key, key2 = mm.futex_key(source, shared), mm.futex_key(target, target_shared)
+        more = table.requeue(key, key2, count - woken, move - moved)
+        woken += more[0]
+        moved += more[1]
+    return woken + moved
+
+
+def plain_waiters(mm: AddressSpace, uaddr: int, shared: bool) -> int:
+    """How many sleep on the word in calls that have nothing to do with PI."""
+    n: int = lib.cn_futex_requeue(mm.native, uaddr, int(shared), uaddr, int(shared), 0, INT_MAX, 0, 0)
+    return max(0, n)
 
 
 def sleep(t: Task, table: FutexTable, w: FutexWaiter, deadline: int) -> int:
@@ -132,12 +191,9 @@ def sleep(t: Task, table: FutexTable, w: FutexWaiter, deadline: int) -> int:
 
 def wake_address(t: Task, uaddr: int, count: int) -> int:
     """Wakes waiters of a word, private and shared ones (the tid word of an ending thread)."""
-    table = t.kernel.futexes
-    private = t.mm.futex_key(uaddr, False)
-    n = table.wake(private, count)
-    shared = t.mm.futex_key(uaddr, True)
-    if shared != private:
-        n += table.wake(shared, count)
+    n = wake(t, uaddr, False, count)
+    if t.mm.futex_key(uaddr, True) != t.mm.futex_key(uaddr, False):
+        n += wake(t, uaddr, True, count)
     return n
 
 
@@ -150,6 +206,14 @@ def pi_queue(table: FutexTable, key: Key) -> list[FutexWaiter]:
 
 def lock_pi(t: Task, uaddr: int, shared: bool, deadline: int, try_only: bool) -> int:
     """FUTEX_LOCK_PI, TRYLOCK_PI: takes the lock whose word holds the owner's tid. -EINTR when interrupted."""
+    lib.cn_futex_elsewhere(1)
+    try:
+        return take_pi(t, uaddr, shared, deadline, try_only)
+    finally:
+        lib.cn_futex_elsewhere(-1)
+
+
+def take_pi(t: Task, uaddr: int, shared: bool, deadline: int, try_only: bool) -> int:
     table = t.kernel.futexes
     key = t.mm.futex_key(uaddr, shared)
     while True:
@@ -221,6 +285,14 @@ def hand_over(t: Task, key: Key, uaddr: int, word: int, flag: int) -> None:
 
 def wait_requeue_pi(t: Task, uaddr: int, value: int, uaddr2: int, shared: bool, bits: int, deadline: int) -> int:
     """FUTEX_WAIT_REQUEUE_PI: waits on one word to be moved to the PI lock at another, which is held on return 0."""
+    lib.cn_futex_elsewhere(1)
+    try:
+        return await_pi(t, uaddr, value, uaddr2, shared, bits, deadline)
+    finally:
+        lib.cn_futex_elsewhere(-1)
+
+
+def await_pi(t: Task, uaddr: int, value: int, uaddr2: int, shared: bool, bits: int, deadline: int) -> int:
     table = t.kernel.futexes
     key = t.mm.futex_key(uaddr, shared)
     target = t.mm.futex_key(uaddr2, shared)
@@ -248,6 +320,8 @@ def cmp_requeue_pi(t: Task, uaddr: int, uaddr2: int, move: int, value: int, shar
         raise Errno(E.EINVAL)
     if t.mm.load32(uaddr) != value & U32:
         raise Errno(E.EAGAIN)
+    if plain_waiters(t.mm, uaddr, shared):
+        raise Errno(E.EINVAL)
     n = 0
     for w in table.queues.get(key, [])[:]:
         if n > move:

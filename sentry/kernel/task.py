@@ -83,6 +83,7 @@ class Task:
         self.native.fs = fs.native
         self.native.creds = creds.number
         self.native.fsize = tg.limits.soft(R.RLIMIT_FSIZE)
+        self.publish_ids()
 
         # Signals (sentry/kernel/signals.py)
         self.sigmask: int = 0  # bit n-1 for signal n
@@ -138,7 +139,7 @@ class Task:
         # Resource use (sentry/kernel/rusage.py)
         self.minflt: int = 0
         self.majflt: int = 0
-        self.nvcsw: int = 0
+        self.blocks: int = 0  # times it slept, but for calls that C answered
         self.nivcsw: int = 0
         self.utime_final: int = 0  # CPU ns when the native half was given up
         self.stime_final: int = 0
@@ -160,11 +161,32 @@ class Task:
         self.who = creds
         if self.native != ffi.NULL:
             self.native.creds = creds.number
+            self.publish_ids()
 
     def use_fs(self, fs: FSContext) -> None:
         """Another root, working directory and umask; the caller has given up the old ones."""
         self.fs = fs
         self.native.fs = fs.native
+
+    def publish_ids(self) -> None:
+        """Tells C what getpid(2) and kin answer: after each change of the number, the parent or the credentials."""
+        tg = self.tg
+        parent = tg.parent
+        ppid = parent.pid if parent is not None else 0
+        c = self.who
+        lib.cn_task_set_ids(self.native, tg.pid, self.tid, ppid, c.ruid, c.euid, c.rgid, c.egid)
+
+    @property
+    def asleep(self) -> bool:
+        """Sleeps it in a system call?"""
+        return self.state == BLOCKED or (self.state == RUN and bool(self.native.asleep))
+
+    @property
+    def nvcsw(self) -> int:
+        """Voluntary context switches."""
+        if self.native == ffi.NULL:
+            return self.blocks
+        return self.blocks + int(self.native.sleeps)
 
     def use_fds(self, fds: FDTable) -> None:
         """Another descriptor table; the caller has given up the old one."""
@@ -184,7 +206,7 @@ class Task:
         stop or kill is waiting; stays so until signals are handled). Callers loop: another thread may have taken what they waited for."""
         old = self.state
         self.state = BLOCKED
-        self.nvcsw += 1
+        self.blocks += 1
         why: int = lib.cn_task_block(self.native, min(deadline, FAR_FUTURE))
         if self.container.paused:
             self.stay_frozen()

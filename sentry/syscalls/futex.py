@@ -5,14 +5,15 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import futex as F
 from sentry.abi import time as T
 from sentry.errors import ERESTART_RESTARTBLOCK, ERESTARTSYS, Errno, Restart
 from sentry.kernel import clock, futex
-from sentry.kernel.futex import ANY, FutexWaiter
+from sentry.kernel.futex import ANY
 from sentry.kernel.task import RUN
-from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT
+from sentry.kernel.wait import NO_DEADLINE, TIMEOUT, WOKEN
 from sentry.syscalls.time import read_ns
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ class Wait:
 
     def run(self, t: Task) -> int:
         rc = futex.wait(t, self.uaddr, self.value, self.shared, self.bits, self.deadline)
-        if rc == 0:
-            return 0
+        return rc if rc == 0 else self.interrupted(t)
+
+    def interrupted(self, t: Task) -> int:
+        """The wait, or the first part of it, was interrupted."""
         if self.deadline == NO_DEADLINE:
             raise Restart(ERESTARTSYS)
         t.restart_fn = self.run
@@ -69,16 +72,15 @@ def wake_op(t: Task, uaddr: int, uaddr2: int, wake: int, wake2: int, val3: int, 
     if op & F.FUTEX_OP_OPARG_SHIFT:
         oparg = 1 << (oparg & 31)
         op &= 7
-    table = t.kernel.futexes
-    key = t.mm.futex_key(uaddr, shared)
-    key2 = t.mm.futex_key(uaddr2, shared)
+    t.mm.futex_key(uaddr, shared)
+    t.mm.futex_key(uaddr2, shared)
     old = signed(t.mm.op32(uaddr2, op, oparg))
     if cmp > F.FUTEX_OP_CMP_GE:
         raise Errno(E.ENOSYS)
     results = (old == cmparg, old != cmparg, old < cmparg, old <= cmparg, old > cmparg, old >= cmparg)
-    n = table.wake(key, wake)
+    n = futex.wake(t, uaddr, shared, wake)
     if results[cmp]:
-        n += table.wake(key2, wake2)
+        n += futex.wake(t, uaddr2, shared, wake2)
     return n
 
 
@@ -94,25 +96,25 @@ def futex_(t: Task, uaddr: int, op: int, val: int, timeout: int, uaddr2: int, va
         F.FUTEX_LOCK_PI2,
     ):
         raise Errno(E.ENOSYS)
-    table = t.kernel.futexes
     val2 = signed(timeout)
     if cmd == F.FUTEX_WAIT or cmd == F.FUTEX_WAIT_BITSET:
         bits = val3 if cmd == F.FUTEX_WAIT_BITSET else ANY
         if bits == 0:
             raise Errno(E.EINVAL)
+        if t.native.waited:
+            return Wait(uaddr, val, shared, bits, t.native.wait_deadline).interrupted(t)
         return Wait(uaddr, val, shared, bits, deadline_of(t, timeout, which, cmd == F.FUTEX_WAIT)).run(t)
     if cmd == F.FUTEX_WAKE or cmd == F.FUTEX_WAKE_BITSET:
         bits = val3 if cmd == F.FUTEX_WAKE_BITSET else ANY
         if bits == 0:
             raise Errno(E.EINVAL)
-        return table.wake(t.mm.futex_key(uaddr, shared), max(1, signed(val)), bits)
+        return futex.wake(t, uaddr, shared, max(1, signed(val)), bits)
     if cmd == F.FUTEX_REQUEUE or cmd == F.FUTEX_CMP_REQUEUE:
         if signed(val) < 0 or val2 < 0:
             raise Errno(E.EINVAL)
-        key, key2 = t.mm.futex_key(uaddr, shared), t.mm.futex_key(uaddr2, shared)
-        if cmd == F.FUTEX_CMP_REQUEUE and t.mm.load32(uaddr) != val3:
-            raise Errno(E.EAGAIN)
-        return sum(table.requeue(key, key2, signed(val), val2))  # FUTEX_REQUEUE, too, whatever futex(2) says
+        check = cmd == F.FUTEX_CMP_REQUEUE
+        # FUTEX_REQUEUE tells of those it moved, too, whatever futex(2) says
+        return futex.requeue(t, uaddr, shared, uaddr2, shared, signed(val), val2, val3, check)
     if cmd == F.FUTEX_WAKE_OP:
         return wake_op(t, uaddr, uaddr2, signed(val), val2, val3, shared)
     if cmd in (F.FUTEX_LOCK_PI, F.FUTEX_LOCK_PI2, F.FUTEX_TRYLOCK_PI):
@@ -152,33 +154,28 @@ def futex_waitv(t: Task, waiters: int, count: int, flags: int, timeout: int, whi
         raise Errno(E.EINVAL)
     deadline = deadline_of(t, timeout, which, False)
     raw = t.mm.read(waiters, count * WAITV.size)
-    table = t.kernel.futexes
-    queued: list[FutexWaiter] = []
+    queue = ffi.new("struct cn_futex_waiter[]", count)
+    why = WOKEN
     try:
         for i in range(count):
             value, uaddr, bits, reserved = WAITV.unpack_from(raw, i * WAITV.size)
             shared = futex2_shared(bits)
             if reserved:
                 raise Errno(E.EINVAL)
-            w = FutexWaiter(t, t.mm.futex_key(uaddr, shared), ANY)
-            if t.mm.load32(uaddr) != value & U32:
-                raise Errno(E.EAGAIN)
-            table.add(w)
-            queued.append(w)
-        while True:
-            for i, w in enumerate(queued):
-                if w.woken:
-                    return i
+            rc = lib.cn_futex_add(queue + i, t.native, uaddr, int(shared), value & U32, ANY)
+            if rc < 0:
+                raise Errno(-rc)
+        while why == WOKEN and not any(queue[i].woken for i in range(count)):
             why = t.block(deadline)
-            if any(w.woken for w in queued):
-                continue
-            if why == TIMEOUT:
-                raise Errno(E.ETIMEDOUT)
-            if why == INTERRUPTED:
-                raise Restart(ERESTARTSYS)
     finally:
-        for w in queued:
-            table.remove(w)
+        for i in range(count):
+            lib.cn_futex_remove(queue + i)
+    for i in range(count):
+        if queue[i].woken:
+            return i
+    if why == TIMEOUT:
+        raise Errno(E.ETIMEDOUT)
+    raise Restart(ERESTARTSYS)
 
 
 def futex_wake(t: Task, uaddr: int, mask: int, nr: int, flags: int) -> int:
@@ -186,7 +183,7 @@ def futex_wake(t: Task, uaddr: int, mask: int, nr: int, flags: int) -> int:
     shared = futex2_shared(flags)
     if mask & U32 == 0 or mask > U32:
         raise Errno(E.EINVAL)
-    return t.kernel.futexes.wake(t.mm.futex_key(uaddr, shared), nr, mask)
+    return futex.wake(t, uaddr, shared, nr, mask)
 
 
 def futex_wait(t: Task, uaddr: int, val: int, mask: int, flags: int, timeout: int, which: int) -> int:
@@ -208,11 +205,8 @@ def futex_requeue(t: Task, waiters: int, flags: int, nr_wake: int, nr_requeue: i
     raw = t.mm.read(waiters, 2 * WAITV.size)
     value, source, bits, _ = WAITV.unpack_from(raw, 0)
     _, target, bits2, _ = WAITV.unpack_from(raw, WAITV.size)
-    key = t.mm.futex_key(source, futex2_shared(bits))
-    key2 = t.mm.futex_key(target, futex2_shared(bits2))
-    if t.mm.load32(source) != value & U32:
-        raise Errno(E.EAGAIN)
-    return sum(t.kernel.futexes.requeue(key, key2, nr_wake, nr_requeue))
+    shared, shared2 = futex2_shared(bits), futex2_shared(bits2)
+    return futex.requeue(t, source, shared, target, shared2, nr_wake, nr_requeue, value & U32, True)
 
 
 REGISTRATIONS: Final[dict[int, int]] = {

@@ -129,13 +129,22 @@ class Sleep:
         return 0
 
 
+def interrupted(t: Task, rem: int) -> int:
+    """C has slept for a part of the time."""
+    return Sleep(t.native.wait_deadline, rem).run(t)
+
+
 def nanosleep(t: Task, req: int, rem: int) -> int:
     """nanosleep(2)."""
+    if t.native.waited:
+        return interrupted(t, rem)
     return Sleep(clock.monotonic() + read_ns(t, req), rem).run(t)
 
 
 def clock_nanosleep(t: Task, which: int, flags: int, req: int, rem: int) -> int:
     """clock_nanosleep(2) on the host's clocks and, coarsely, on CPU-time clocks of this process."""
+    if t.native.waited and not flags & T.TIMER_ABSTIME:
+        return interrupted(t, rem)
     if which in clock.NO_TIMER_CLOCKS or which == T.CLOCK_THREAD_CPUTIME_ID:
         raise Errno(E.EOPNOTSUPP)
     start = clock.now(t, which)

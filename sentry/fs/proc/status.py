@@ -64,7 +64,7 @@ def resident(t: Task) -> int:
 def state_letter(t: Task) -> bytes:
     if t.state == states.ZOMBIE and not t.tg.dead:
         return b"Z"
-    return STATE_LETTERS[t.state]
+    return b"S" if t.asleep else STATE_LETTERS[t.state]
 
 
 def kernel_priority(t: Task) -> int:
@@ -322,7 +322,7 @@ def timerslack(reader: Task, t: Task) -> bytes:
 
 def syscall(reader: Task, t: Task) -> bytes:
     """The call a task sleeps in, with its arguments, stack pointer and program counter."""
-    if not t.alive or t.state != states.BLOCKED:
+    if not t.alive or not t.asleep:
         return b"running\n"
     regs = t.regs
     sp, pc = int(regs.rsp), int(regs.rip)
