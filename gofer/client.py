@@ -40,6 +40,13 @@ class Walk:
         self.hostfd: int = -1  # if asked for and to be had
 
 
+class Part:
+    """What one message told of a directory: entries as cn_gf_readdir makes them with attributes, not looked at yet."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data: bytes = data
+
+
 class Client:
     """A connection to a 9P2000.L server on a stream socket, which it owns. `extended`: the server knows our extension."""
 
@@ -358,6 +365,11 @@ class Client:
             raise self.bad(f"it broke the protocol: {e}") from None
 
     def readdir(self, fid: int, offset: int) -> tuple[list[Entry], int]:
+        """As list_from, with the entries taken apart."""
+        part, offset = self.list_from(fid, offset)
+        return self.parse(part), offset
+
+    def list_from(self, fid: int, offset: int) -> tuple[Part, int]:
         """Some entries from `offset` (0: the start), and the offset to go on from, -1 after the last."""
         out = self.begin(C.TREADDIRATTR)
         out.u32(fid)
@@ -365,11 +377,11 @@ class Client:
         out.u32(self.msize - C.IOHDR)
         reply = self.call(C.TREADDIRATTR)
         try:
-            return self.entries(reply)
+            return self.part(reply)
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
 
-    def list_at(self, fid: int, name: bytes) -> tuple[int, Attr, list[Entry], int]:
+    def list_at(self, fid: int, name: bytes) -> tuple[int, Attr, Part, int]:
         """Walks to a directory in a directory and reads its first entries: (fid, attributes, entries, offset to go on from)."""
         new = self.new_fid()
         out = self.begin(C.TLISTAT)
@@ -383,24 +395,36 @@ class Client:
             raise self.fail(errno)
         try:
             attr = self.attr(reply)
-            entries, offset = self.entries(reply)
-            return new, attr, entries, offset
+            part, offset = self.part(reply)
+            return new, attr, part, offset
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
 
-    def entries(self, reply: Reader) -> tuple[list[Entry], int]:
-        """The end of an answer that lists a directory."""
+    def part(self, reply: Reader) -> tuple[Part, int]:
+        """The end of an answer that lists a directory, and the offset to go on from, -1 after the last entry."""
         eof = reply.u8()
         size = reply.u32()
-        if size != len(reply.data) - reply.pos or eof > 1 or (size == 0 and not eof):
+        data = reply.take(size)
+        if eof > 1 or (size == 0 and not eof):
             raise ProtocolError("a listing's length is wrong")
-        entries: list[Entry] = []
-        offset = 0
-        while reply.pos < len(reply.data):
-            entry, offset = reply.entry()
-            entries.append(entry)
         self.finish(reply)
-        return entries, -1 if eof else offset
+        if eof:
+            return Part(data), -1
+        offset: int = lib.cn_dirents_last(data, size)
+        if offset < 0:
+            raise ProtocolError("a listing's entries are malformed")
+        return Part(data), offset
+
+    def parse(self, part: Part) -> list[Entry]:
+        """The entries of a part of a listing."""
+        reader = Reader(part.data, 0)
+        entries: list[Entry] = []
+        try:
+            while reader.pos < len(reader.data):
+                entries.append(reader.entry()[0])
+        except ProtocolError as e:
+            raise self.bad(f"it broke the protocol: {e}") from None
+        return entries
 
     def readlink(self, fid: int) -> bytes:
         self.begin(C.TREADLINK).u32(fid)

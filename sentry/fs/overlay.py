@@ -282,6 +282,12 @@ class OverlayDir(TmpDir):
             out.append(DirEntry(name, inode.attr.ino, inode.mode >> 12))
         return out
 
+    def listing(self) -> bytes:
+        lower = self.lower
+        if lower is not None and not self.entries and not self.gone:
+            return lower.listing()
+        return super().listing()
+
     def empty(self) -> bool:
         if self.entries:
             return False

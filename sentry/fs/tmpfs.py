@@ -407,6 +407,7 @@ class TmpDir(TmpInode):
     def __init__(self, sb: TmpSuper, attr: Attr) -> None:
         super().__init__(sb, attr)
         self.entries: dict[bytes, TmpInode] = {}
+        self.records: bytes | None = None  # the listing, until something changes
 
     def getattr(self) -> Attr:
         self.attr.size = DIRENT_SIZE * (2 + len(self.entries))
@@ -417,6 +418,15 @@ class TmpDir(TmpInode):
 
     def readdir(self) -> list[DirEntry]:
         return [DirEntry(name, inode.attr.ino, inode.mode >> 12) for name, inode in self.entries.items()]
+
+    def listing(self) -> bytes:
+        if self.records is None:
+            self.records = super().listing()
+        return self.records
+
+    def own(self) -> Attr:
+        self.records = None
+        return super().own()
 
     def changed(self, subdirs: int = 0) -> None:
         """An entry came or went, `subdirs` of them directories."""

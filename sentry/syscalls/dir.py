@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi, lib
 from sentry.abi import capability as C
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
@@ -12,17 +13,19 @@ from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.vfs import access, namei, walk
 from sentry.vfs.file import File
+from sentry.vfs.listing import DIRENT64
 from sentry.vfs.mount import Path
 from sentry.vfs.special import major, makedev, minor
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
-DIRENT64: Final = struct.Struct("<QqHB")  # d_ino, d_off, d_reclen, d_type; then the name and NUL
 DIRENT: Final = struct.Struct(
     "<QqH"
 )  # d_ino, d_off, d_reclen; then the name, NUL, padding and d_type in the last byte
 CWD: Final = F.AT_FDCWD
+MAX_LISTED: Final = 1 << 20  # bytes of one call
+CURSOR: Final = ffi.new("uint64_t[2]")  # byte and number of the next record (with K held)
 
 
 def mkdirat(t: Task, dirfd: int, path: int, mode: int) -> int:
@@ -140,54 +143,63 @@ def directory(t: Task, fd: int) -> File:
         raise Errno(E.EBADF)
     if file.inode is None or file.inode.mode & S.S_IFMT != S.S_IFDIR:
         raise Errno(E.ENOTDIR)
-    if file.entries is None:
+    if file.dirents is None:
         if file.path is not None and file.path.dentry.deleted:
             raise Errno(E.ENOENT)
-        file.entries = file.readdir(t)
+        file.dirents = file.listing(t)
+        file.record_at = file.record_pos = 0
         if file.pos == 0:
             file.inode.touch(True, False)
+    if file.pos != file.record_pos:
+        file.record_at = lib.cn_dirents_seek(file.dirents, len(file.dirents), file.pos)
     return file
 
 
-def list_entries(t: Task, fd: int, buf: int, count: int, wide: bool) -> int:
-    """Packs entries from the description's position on; d_off is the position after each."""
-    file = directory(t, fd)
-    entries = file.entries
-    assert entries is not None
-    out = bytearray()
-    pos = file.pos
-    count = min(count, 1 << 20)
-    while pos < len(entries):
-        entry = entries[pos]
-        name = entry.name
-        length = (20 + len(name) + 7) & ~7  # head, name, NUL (and d_type)
-        if len(out) + length > count:
-            if not out:
-                raise Errno(E.EINVAL)
-            break
-        pos += 1
-        if wide:
-            out += DIRENT64.pack(entry.ino, pos, length, entry.dtype)
-            out += name
-            out += bytes(length - 19 - len(name))
-        else:
-            out += DIRENT.pack(entry.ino, pos, length)
-            out += name
-            out += bytes(length - 19 - len(name))
-            out.append(entry.dtype)
-    t.mm.write(buf, bytes(out))
-    file.pos = pos
-    return len(out)
+def list_entries(t: Task, file: File, buf: int, count: int) -> int:
+    """Hands out records from the description's position on; d_off is the position after each."""
+    records = file.dirents
+    assert records is not None
+    CURSOR[0] = file.record_at
+    CURSOR[1] = file.pos
+    n: int = lib.cn_dirents_out(
+        t.mm.native, buf, min(count, MAX_LISTED), records, len(records), CURSOR, CURSOR + 1
+    )
+    if n < 0:
+        raise Errno(-n)
+    if n:
+        file.record_at = CURSOR[0]
+        file.pos = file.record_pos = CURSOR[1]
+    return n
 
 
 def getdents64(t: Task, fd: int, buf: int, count: int) -> int:
     """getdents64(2)"""
-    return list_entries(t, fd, buf, count, True)
+    return list_entries(t, directory(t, fd), buf, count)
 
 
 def getdents(t: Task, fd: int, buf: int, count: int) -> int:
-    """getdents(2)"""
-    return list_entries(t, fd, buf, count, False)
+    """getdents(2): records of the same length, with the type in the last byte."""
+    file = directory(t, fd)
+    records = file.dirents
+    assert records is not None
+    out = bytearray()
+    at = file.record_at
+    pos = file.pos
+    while at < len(records):
+        ino, off, length, dtype = DIRENT64.unpack_from(records, at)
+        if len(out) + length > min(count, MAX_LISTED):
+            if not out:
+                raise Errno(E.EINVAL)
+            break
+        out += DIRENT.pack(ino, off, length)
+        out += records[at + DIRENT64.size : at + length]
+        out.append(dtype)
+        at += length
+        pos += 1
+    t.mm.write(buf, bytes(out))
+    file.record_at = at
+    file.pos = file.record_pos = pos
+    return len(out)
 
 
 # Where a task is

@@ -12,8 +12,8 @@ from sentry.abi import poll as P
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
-from sentry.vfs import notify
-from sentry.vfs.attr import Attr, DirEntry
+from sentry.vfs import listing, notify
+from sentry.vfs.attr import Attr
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -60,9 +60,9 @@ class File:
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
         self.mirror: int = 0  # MIRROR_*: what C may take it for, to read and write it by itself; 0: nothing
         self.native: ffi.CData | None = None  # C's half while it has a number (struct cn_file)
-        self.entries: list[DirEntry] | None = (
-            None  # the listing that getdents goes through; pos is an index into it
-        )
+        self.dirents: bytes | None = None  # the listing that getdents goes through (sentry/vfs/listing.py)
+        self.record_at: int = 0  # the byte in it where entry number record_pos starts
+        self.record_pos: int = 0
         self.own_position: bool = False  # the host keeps the position of `hostfd`; `pos` means nothing
         self.records: bool = False  # a write is one record (datagrams): never split
         self.read_timeout: int = 0  # ns; SO_RCVTIMEO, 0: none
@@ -216,8 +216,8 @@ class File:
             raise Errno(E.ENOSYS)
         return self.inode.getattr()
 
-    def readdir(self, t: Task) -> list[DirEntry]:
-        """All entries, "." and ".." included, in a stable order; called at position 0 and then indexed by position."""
+    def listing(self, t: Task) -> bytes:
+        """Records of all entries, "." and ".." included, in a stable order."""
         raise Errno(E.ENOTDIR)
 
     def ioctl(self, t: Task, cmd: int, arg: int) -> int:
@@ -298,17 +298,19 @@ class File:
 
 
 class DirFile(File):
-    """A directory opened for reading, over Inode.readdir."""
+    """A directory opened for reading, over Inode.listing."""
 
-    def readdir(self, t: Task) -> list[DirEntry]:
+    def listing(self, t: Task) -> bytes:
         inode = self.inode
         path = self.path
         if inode is None or path is None:
             raise Errno(E.ENOTDIR)
         above = path.dentry.parent
         up = above.inode if above is not None and above.inode is not None else inode
-        dots = [DirEntry(b".", inode.getattr().ino, DT_DIR), DirEntry(b"..", up.getattr().ino, DT_DIR)]
-        return dots + inode.readdir()
+        dots = listing.record(inode.getattr().ino, 1, DT_DIR, b".") + listing.record(
+            up.getattr().ino, 2, DT_DIR, b".."
+        )
+        return dots + inode.listing()
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         raise Errno(E.EISDIR)
@@ -321,7 +323,7 @@ class DirFile(File):
         if offset < 0:
             raise Errno(E.EINVAL)
         if offset == 0:
-            self.entries = None  # rewinddir: read anew
+            self.dirents = None  # rewinddir: read anew
         self.pos = offset
         return offset
 

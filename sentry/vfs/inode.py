@@ -13,6 +13,7 @@ from sentry.abi import errno as E
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
+from sentry.vfs import listing
 from sentry.vfs.attr import Attr, DirEntry, SetAttr
 
 if TYPE_CHECKING:
@@ -120,8 +121,12 @@ class Inode:
         return True
 
     def readdir(self) -> list[DirEntry]:
-        """All entries but "." and "..", in a stable order, for file.DirFile."""
+        """All entries but "." and "..", in a stable order."""
         raise Errno(E.ENOTDIR)
+
+    def listing(self) -> bytes:
+        """The same as records (sentry/vfs/listing.py), for DirFile."""
+        return listing.pack(self.readdir(), listing.DOTS)
 
     def create(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         """Makes a regular file (mode with type bits)."""

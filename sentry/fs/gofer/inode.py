@@ -6,16 +6,17 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from gofer.client import Walk
+from gofer.client import Part, Walk
 from gofer.p9 import const as C
 from gofer.p9.wire import Attr as WireAttr
 from gofer.p9.wire import Entry, ProtocolError
-from native._core import lib
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.mm.objects import MemoryObject
+from sentry.vfs import listing
 from sentry.vfs.attr import (
     SET_ATIME,
     SET_GID,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 FRESH: Final = 200_000  # ns for which attributes of a shared tree count as current: lookup and getattr of one system call
 DT_DIR: Final = S.S_IFDIR >> 12
+RECORDS: Final = ffi.new("uint8_t[]", C.MSIZE)  # room to make a listing in (with K held)
+RECORDS_VIEW: Final = ffi.buffer(RECORDS)
 Key = tuple[int, int]  # identity at the gofer: inode number and device
 SETATTR: Final = (
     (SET_MODE, C.SETATTR_MODE),
@@ -47,6 +50,17 @@ SETATTR: Final = (
     (SET_ATIME, C.SETATTR_ATIME | C.SETATTR_ATIME_SET),
     (SET_MTIME, C.SETATTR_MTIME | C.SETATTR_MTIME_SET),
 )
+
+
+class Content:
+    """A directory's whole content as the gofer listed it: its messages, and what is made of them when it is asked for."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.names: dict[bytes, Entry] | None = None
+        self.records: bytes | None = None
+        self.used: bool = False  # since the last look for something to forget
+        self.size: int = 0  # bytes of parts
 
 
 class GoferInode(Inode):
@@ -62,8 +76,7 @@ class GoferInode(Inode):
         self.fid: Fid | None = None
         self.stale: bool = False  # the attributes have changed at the gofer
         self.seen: int = time.monotonic_ns()  # when they were read
-        # A directory's whole content, while it is remembered.
-        self.listing: dict[bytes, Entry] | None = None
+        self.content: Content | None = None  # a directory's, while it is remembered
         self.target: bytes = b""
 
     # Fids
@@ -350,8 +363,8 @@ class GoferDir(GoferInode):
     # Looking up
 
     def lookup(self, name: bytes) -> Inode | None:
-        known = self.listing
-        if known is not None and not self.fs.shared:
+        known = self.names()
+        if known is not None:
             if name not in known:
                 return None
             a = self.listed(known[name])
@@ -365,8 +378,8 @@ class GoferDir(GoferInode):
         raise Errno(walk.status)
 
     def lookup_path(self, names: list[bytes]) -> list[Inode | None]:
-        known = self.listing
-        if known is not None and not self.fs.shared:
+        known = self.names()
+        if known is not None:
             if names[0] not in known:
                 return [None]
             entry = known[names[0]]
@@ -433,38 +446,81 @@ class GoferDir(GoferInode):
         return DirFile(flags, path, self)
 
     def readdir(self) -> list[DirEntry]:
-        known = self.listing
-        if known is None or self.fs.shared:
-            known = self.read_listing()
         fs = self.fs
+        known = self.entries(self.listed_content())
         return [DirEntry(name, fs.ino(e.path, e.dev), e.dtype) for name, e in known.items()]
 
-    def read_listing(self) -> dict[bytes, Entry]:
-        """Everything in it, from the gofer."""
+    def listing(self) -> bytes:
+        content = self.listed_content()
+        if content.records is None:
+            content.records = self.make_records(content)
+        return content.records
+
+    def make_records(self, content: Content) -> bytes:
+        fs = self.fs
+        dev = self.key[1]
+        bits = fs.ino(0, dev)
+        out: list[bytes] = []
+        after = listing.DOTS + 1
+        for part in content.parts:
+            n: int = lib.cn_dirents_make(part.data, len(part.data), dev, bits, after, RECORDS, C.MSIZE)
+            if n == -E.EXDEV:
+                return super().listing()
+            if n < 0:
+                raise fs.client.bad("it broke the protocol: a listing's entries are malformed")
+            records: bytes = RECORDS_VIEW[0:n]
+            out.append(records)
+            if part is not content.parts[-1]:
+                after += records_in(records)
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def names(self) -> dict[bytes, Entry] | None:
+        """The names in it, if they are remembered and sure."""
+        content = self.content
+        if content is None or self.fs.shared:
+            return None
+        content.used = True
+        return self.entries(content)
+
+    def entries(self, content: Content) -> dict[bytes, Entry]:
+        names = content.names
+        if names is None:
+            names = content.names = {}
+            for part in content.parts:
+                for e in self.fs.client.parse(part):
+                    names[e.name] = e
+        return names
+
+    def listed_content(self) -> Content:
+        """Everything in it, remembered or from the gofer."""
+        content = self.content
+        if content is not None and not self.fs.shared:
+            content.used = True
+            return content
         client = self.fs.client
         offset = 0
-        listing: dict[bytes, Entry] = {}
+        content = Content()
         parent = self.parent
         if parent is not None and (self.fid is None or self.fid.number < 0):
-            number, a, entries, offset = client.list_at(parent.number(), self.name)
+            number, a, part, offset = client.list_at(parent.number(), self.name)
             self.found(number, a)
-            for e in entries:
-                listing[e.name] = e
+            content.parts.append(part)
         while offset >= 0:
-            entries, offset = client.readdir(self.number(), offset)
-            for e in entries:
-                listing[e.name] = e
+            part, offset = client.list_from(self.number(), offset)
+            content.parts.append(part)
         if not self.fs.shared:
-            self.listing = listing
-            self.fs.remember_listing(self)
-        return listing
+            for part in content.parts:
+                content.size += len(part.data)
+            self.content = content
+            self.fs.remember_content(self, content)
+        return content
 
     # Changing
 
     def changed(self) -> None:
         """An entry came or went."""
         self.stale = True
-        self.listing = None
+        self.content = None
 
     def make(self, name: bytes, mode: int, rdev: int, uid: int, gid: int, target: bytes) -> GoferInode:
         number, a, fd = self.fs.client.make(self.number(), name, mode, rdev, uid, gid, target)
@@ -542,6 +598,15 @@ class GoferDir(GoferInode):
                 target.name = name
         self.changed()
         newdir.changed()
+
+
+def records_in(records: bytes) -> int:
+    """How many there are."""
+    n = at = 0
+    while at < len(records):
+        at += records[at + 16] | records[at + 17] << 8  # d_reclen
+        n += 1
+    return n
 
 
 def new_inode(sb: GoferSuper, attr: Attr, key: Key, parent: GoferInode | None, name: bytes) -> GoferInode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from gofer.client import ROOT_FID, Client
@@ -16,12 +17,12 @@ from sentry.vfs.inode import SuperBlock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sentry.fs.gofer.inode import GoferFile, GoferInode
+    from sentry.fs.gofer.inode import Content, GoferFile, GoferInode
 
 MAX_FIDS: Final = 8192  # each is a descriptor in the gofer, which has the same limit of them as this process
 MAX_HOST_FDS: Final = 2048  # of files that are not open, kept for the next open
 MAX_LINKED: Final = 4096  # files with several names whose inode is remembered
-MAX_LISTINGS: Final = 64  # directories whose whole listing is remembered
+MAX_LISTED: Final = 16 << 20  # bytes of directories' listings that are remembered
 INO_BITS: Final = 48
 
 
@@ -77,7 +78,8 @@ class GoferSuper(SuperBlock):
         self.max_hosts: int = max(64, min(MAX_HOST_FDS, limit // 8))
         self.devs: dict[int, int] = {}  # device numbers of the host -> small numbers for st_ino
         self.linked: dict[tuple[int, int], GoferInode] = {}
-        self.listings: list[GoferInode] = []
+        self.listed: deque[tuple[GoferInode, Content]] = deque()  # oldest first; some of them changed since
+        self.listed_size: int = 0
         self.hosts: list[GoferFile] = []  # files that have host descriptors, oldest first
 
     def start(self) -> GoferInode:
@@ -156,10 +158,21 @@ class GoferSuper(SuperBlock):
             del linked[next(iter(linked))]
         linked[key] = inode
 
-    def remember_listing(self, inode: GoferInode) -> None:
-        self.listings.append(inode)
-        if len(self.listings) > MAX_LISTINGS:
-            self.listings.pop(0).listing = None
+    def remember_content(self, inode: GoferInode, content: Content) -> None:
+        """A directory was listed; those not used for the longest are forgotten when all take too much."""
+        self.listed.append((inode, content))
+        self.listed_size += content.size
+        chances = len(self.listed)
+        while self.listed_size > MAX_LISTED and len(self.listed) > 1:
+            old, what = self.listed.popleft()
+            if what.used and old.content is what and chances > 0:
+                chances -= 1
+                what.used = False
+                self.listed.append((old, what))
+                continue
+            self.listed_size -= what.size
+            if old.content is what:
+                old.content = None
 
     def remember_host(self, inode: GoferFile) -> None:
         """A file got a host descriptor; those of the longest unused ones are closed when there are too many."""
