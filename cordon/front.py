@@ -63,7 +63,6 @@ class Front:
         self.statuses: dict[int, int] = {}
         self.timed_out = False
         self.line: Connection
-        self.waiting = 0
         self.wake_in, self.wake_out = os.pipe()
         self.processes: Processes
 
@@ -156,9 +155,8 @@ class Front:
         return 0.0
 
     def ask(self) -> None:
-        """How the command will end, and when it stops."""
+        """When the command stops; how it ends is told unasked."""
         with contextlib.suppress(ControlError):
-            self.waiting = self.line.request_wait("")
             self.line.request("events", {})
 
     def say(self, call: str, args: dict[str, Any]) -> None:
@@ -179,15 +177,15 @@ class Front:
 
     def heed(self, message: dict[str, Any]) -> None:
         """One message of the sentry."""
-        if "event" in message:
-            if message["event"].get("event") == "stopped":
-                os.kill(os.getpid(), signal.SIGSTOP)  # whoever continues this process continues the command
-        elif message.get("id") in (-1, self.waiting) and self.report is None:
+        event = message.get("event", {})
+        if event.get("event") == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)  # whoever continues this process continues the command
+        elif message.get("id") == -1 and self.report is None:
             error = message.get("error")
             if error is not None:
                 self.report = {"error": error["message"], "status": error["status"]}
-            elif "result" in message:
-                self.report = message["result"]
+            elif event.get("event") == "exit":
+                self.report = event
 
     def forward(self) -> None:
         for sig in os.read(self.wake_in, 512):

@@ -99,6 +99,14 @@ def how_ended(container: Container, status: int) -> dict[str, Any]:
     return result
 
 
+def used(record: Record | None) -> dict[str, Any]:
+    """What an ended process has used."""
+    u = record.usage if record is not None else None
+    if record is None or u is None:
+        return {}
+    return {"usage": {"utime_ns": u.utime, "stime_ns": u.stime, "peak_bytes": listing.peak(record)}}
+
+
 def event(container: Container, what: str, pid: int, status: int) -> dict[str, Any]:
     e: dict[str, Any] = {"event": what, "container": container.ident}
     if what in ("exit", "exec-exit"):
@@ -189,11 +197,7 @@ class Waiting:
         self.q: Request = q
 
     def ended(self, record: Record) -> None:
-        result = how_ended(record.container, record.status)
-        u = record.usage
-        if u is not None:
-            result["usage"] = {"utime_ns": u.utime, "stime_ns": u.stime, "peak_bytes": listing.peak(record)}
-        self.q.answer(result)
+        self.q.answer({**how_ended(record.container, record.status), **used(record)})
 
 
 def destroy(q: Request, args: Reader) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LISTEN_FD: Final = 250  # the filter allows accept4(2) on this one alone
 MAX_PEERS: Final = 64
 UCRED: Final = struct.Struct("iII")
+LAST_LOOK: Final = 1  # ms without a request after which there is none any more
 LAST_WORDS: Final = 2.0  # seconds that peers get to read their last answers
 ID_MAX: Final = 1 << 53
 
@@ -69,6 +70,8 @@ class Server:
         self.wakeup: int = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.uid: int = os.getuid()
         self.gofers: dict[int, Container] = {}  # the sockets that are watched
+        self.ending: bool = False  # the sandbox has ended: what was asked before is still answered
+        self.quiet: bool = False  # nothing is left to be read or written
         kernel.listener = self.happened
 
     def listen(self, fd: int) -> None:
@@ -116,6 +119,9 @@ class Server:
     def happened(self, container: Container, what: str, pid: int, status: int) -> None:
         """The kernel's news, for those who asked for events."""
         self.publish(container, calls.event(container, what, pid, status))
+        if what == "exit" and container is self.kernel.first and self.owner is not None:
+            end = {**calls.event(container, what, pid, status), **calls.used(container.record)}
+            self.owner.say({"id": NOBODY, "event": end})
 
     # The thread
 
@@ -123,7 +129,9 @@ class Server:
         lib.cn_thread_unpin()
         try:
             while True:
-                self.turn(self.poll.poll())
+                ready = self.poll.poll(LAST_LOOK if self.ending else None)
+                self.quiet = self.ending and not ready
+                self.turn(ready)
         except BaseException as e:
             lib.cn_klock()
             self.kernel.fail(f"internal error in the sentry: control server: {type(e).__name__}: {e}")
@@ -294,21 +302,21 @@ class Server:
     # The end, by the main thread without K
 
     def finish(self) -> None:
-        """Gives the peers time to read what they were told last."""
+        """Answers what was asked before, and gives the peers time to read it."""
+        self.ending = True
+        self.wake()
         until = time.monotonic() + LAST_WORDS
         while time.monotonic() < until:
             lib.cn_klock()
             try:
-                for peer in self.peers.values():
-                    peer.line.flush()
-                waiting = bridge.waiting() or any(
+                waiting = not self.quiet or bridge.waiting() or any(
                     p.line.outgoing and p.line.open for p in self.peers.values()
                 )
             finally:
                 lib.cn_kunlock()
             if not waiting:
                 return
-            time.sleep(0.005)
+            time.sleep(0.002)
 
     def failed(self, e: SandboxError) -> None:
         """The sandbox can't go on: the owner and all who wait hear why."""

@@ -143,6 +143,7 @@ class Sandbox:
         os.close(fd)
         theirs.close()
         self.gofer.sockets[0].close()
+        self.listener.close()
         if out >= 0:
             for f in set(stdio):
                 os.close(f)
@@ -165,7 +166,6 @@ class Sandbox:
             self.sentry.kill()
             self.sentry.wait()
             self.gofer.close()
-            self.listener.close()
 
     def text(self) -> str:
         """All that the first process wrote, once it has ended."""
