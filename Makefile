@@ -6,7 +6,7 @@ BIN := .venv/bin
 MARKS := $(if $(CORDON_FULL),,-m 'not slow')
 SOURCES := $(shell find cordon sentry gofer broker platforms native -name '*.py' -o -name '*.[chS]' -o -name '*.toml' -o -name '*.lds' -o -name flags)
 PACKAGES := cordon sentry gofer broker platforms
-LINTED := $(PACKAGES) native tests bench tools setup.py
+LINTED := $(PACKAGES) native tests bench tools examples setup.py
 
 .PHONY: help run build test lint bench asan dev docs clean
 .DELETE_ON_ERROR:
