@@ -220,13 +220,39 @@ int64_t cn_net_recv(int fd, uint8_t *buf, uint64_t n, int peek, struct cn_net_in
     return r;
 }
 
-int64_t cn_net_send(int fd, const uint8_t *buf, uint64_t n, const uint8_t *to, uint32_t to_len,
-                    const uint8_t *source)
+/* Appends a control message; the buffer has room for all that there can be. */
+static void add_control(struct msghdr *msg, int level, int type, const void *data, size_t len)
+{
+    struct cmsghdr *c = (struct cmsghdr *)((char *)msg->msg_control + msg->msg_controllen);
+
+    c->cmsg_level = level;
+    c->cmsg_type = type;
+    c->cmsg_len = CMSG_LEN(len);
+    memcpy(CMSG_DATA(c), data, len);
+    msg->msg_controllen += CMSG_SPACE(len);
+}
+
+static void add_source(struct msghdr *msg, const uint8_t *source)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+    if (!memcmp(source, mapped, sizeof mapped)) {
+        struct in_pktinfo info = {0};
+        memcpy(&info.ipi_spec_dst, source + 12, 4);
+        add_control(msg, SOL_IP, IP_PKTINFO, &info, sizeof info);
+    } else {
+        struct in6_pktinfo info = {0};
+        memcpy(&info.ipi6_addr, source, 16);
+        add_control(msg, SOL_IPV6, IPV6_PKTINFO, &info, sizeof info);
+    }
+}
+
+int64_t cn_net_send(int fd, const uint8_t *buf, uint64_t n, const uint8_t *to, uint32_t to_len,
+                    const uint8_t *source, int ttl, int tos)
+{
     union {
         struct cmsghdr head;
-        char space[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+        char space[CMSG_SPACE(sizeof(struct in6_pktinfo)) + 2 * CMSG_SPACE(sizeof(int))];
     } control;
     struct iovec iov = {(void *)buf, n};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -239,26 +265,16 @@ int64_t cn_net_send(int fd, const uint8_t *buf, uint64_t n, const uint8_t *to, u
         msg.msg_name = &a;
         msg.msg_namelen = to_len;
     }
-    if (source) {
+    if (source || ttl >= 0 || tos >= 0) {
+        int six = int_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET6;
         memset(&control, 0, sizeof control);
         msg.msg_control = &control;
-        if (!memcmp(source, mapped, sizeof mapped)) {
-            struct in_pktinfo info = {0};
-            memcpy(&info.ipi_spec_dst, source + 12, 4);
-            control.head.cmsg_level = SOL_IP;
-            control.head.cmsg_type = IP_PKTINFO;
-            control.head.cmsg_len = CMSG_LEN(sizeof info);
-            memcpy(CMSG_DATA(&control.head), &info, sizeof info);
-            msg.msg_controllen = CMSG_SPACE(sizeof info);
-        } else {
-            struct in6_pktinfo info = {0};
-            memcpy(&info.ipi6_addr, source, 16);
-            control.head.cmsg_level = SOL_IPV6;
-            control.head.cmsg_type = IPV6_PKTINFO;
-            control.head.cmsg_len = CMSG_LEN(sizeof info);
-            memcpy(CMSG_DATA(&control.head), &info, sizeof info);
-            msg.msg_controllen = CMSG_SPACE(sizeof info);
-        }
+        if (source)
+            add_source(&msg, source);
+        if (ttl >= 0)
+            add_control(&msg, six ? SOL_IPV6 : SOL_IP, six ? IPV6_HOPLIMIT : IP_TTL, &ttl, sizeof ttl);
+        if (tos >= 0)
+            add_control(&msg, six ? SOL_IPV6 : SOL_IP, six ? IPV6_TCLASS : IP_TOS, &tos, sizeof tos);
     }
     do
         r = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);

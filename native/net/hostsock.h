@@ -51,8 +51,10 @@ struct cn_net_info {
 };
 /* The datagram's whole length, of which at most n bytes were stored. */
 int64_t cn_net_recv(int fd, uint8_t *buf, uint64_t n, int peek, struct cn_net_info *info);
-/* to_len 0: to the peer. source: NULL, or 16 bytes (IPv4 mapped) of the local address to send from. */
-int64_t cn_net_send(int fd, const uint8_t *buf, uint64_t n, const uint8_t *to, uint32_t to_len, const uint8_t *source);
+/* to_len 0: to the peer. source: NULL, or 16 bytes (IPv4 mapped) of the local address to send from. ttl, tos: -1 for the
+ * socket's own. */
+int64_t cn_net_send(int fd, const uint8_t *buf, uint64_t n, const uint8_t *to, uint32_t to_len,
+                    const uint8_t *source, int ttl, int tos);
 /* cdef end */
 
 #endif

@@ -58,6 +58,15 @@ class Datagram:
         self.time: int = 0  # CLOCK_REALTIME ns of its arrival, 0: not known
 
 
+class SendInfo:
+    """What a message is to be sent with instead of the socket's own (IP_PKTINFO, IP_TTL, IP_TOS and their IPv6 kin)."""
+
+    def __init__(self) -> None:
+        self.source: bytes | None = None  # local address
+        self.ttl: int = -1
+        self.tos: int = -1
+
+
 class Endpoint:
     """A socket's end in a stack. Methods never block. Errors are raised as Errno.
 
@@ -105,8 +114,8 @@ class Endpoint:
     def receive(self, count: int, peek: bool) -> Datagram | None:
         raise Errno(E.EOPNOTSUPP)
 
-    def send(self, data: bytes, to: Name | None, source: bytes | None) -> int:
-        """Sends a datagram; `source`: local address to use instead of the bound one. Bytes taken, or WOULD_BLOCK."""
+    def send(self, data: bytes, to: Name | None, info: SendInfo | None) -> int:
+        """Sends a datagram to a name or the peer. Bytes taken, or WOULD_BLOCK."""
         raise Errno(E.EOPNOTSUPP)
 
     def shutdown(self, how: int) -> None:

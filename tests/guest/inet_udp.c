@@ -253,6 +253,12 @@ static void control(void)
     inet_pton(AF_INET, "127.0.0.77", &i->ipi_spec_dst);
     SHOW(sendmsg(b, &h, 0));
     SHOW(get_msg(a, 100, 500, 0));
+    c->cmsg_type = IP_TTL, c->cmsg_len = CMSG_LEN(sizeof(int));
+    *(int *)CMSG_DATA(c) = 3;
+    SHOW(sendmsg(b, &h, 0));
+    SHOW(get_msg(a, 100, 500, 0));
+    *(int *)CMSG_DATA(c) = 300;
+    SHOW(sendmsg(b, &h, 0));
     c->cmsg_type = 99;
     SHOW(sendmsg(b, &h, 0));
     bind6(r, "::", 3301);

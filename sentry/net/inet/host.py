@@ -25,6 +25,7 @@ from sentry.net.stack import (
     Name,
     Neighbour,
     Route,
+    SendInfo,
     Stack,
     Tables,
 )
@@ -197,9 +198,13 @@ class HostEndpoint(Endpoint):
         message.time = info.time_ns
         return message
 
-    def send(self, data: bytes, to: Name | None, source: bytes | None) -> int:
+    def send(self, data: bytes, to: Name | None, info: SendInfo | None) -> int:
         addr = b"" if to is None else self.sockaddr(to)
-        n: int = lib.cn_net_send(self.fd, data, len(data), addr, len(addr), ffi.NULL if source is None else source)
+        if info is None:
+            n: int = lib.cn_net_send(self.fd, data, len(data), addr, len(addr), ffi.NULL, -1, -1)
+        else:
+            source = ffi.NULL if info.source is None else info.source
+            n = lib.cn_net_send(self.fd, data, len(data), addr, len(addr), source, info.ttl, info.tos)
         if n < 0 and n != WOULD_BLOCK:
             raise Errno(-n)
         return n

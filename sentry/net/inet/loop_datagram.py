@@ -10,7 +10,7 @@ from sentry.abi import socket as SO
 from sentry.errors import Errno
 from sentry.kernel import clock
 from sentry.net.inet.ports import PortUser
-from sentry.net.stack import ANY4, ANY6, LOOPBACK4, LOOPBACK6, Datagram, Name, is_v4
+from sentry.net.stack import ANY4, ANY6, LOOPBACK4, LOOPBACK6, Datagram, Name, SendInfo, is_v4
 
 if TYPE_CHECKING:
     from sentry.net.inet.loopback import Loopback
@@ -91,7 +91,7 @@ class LoopDatagram(PortUser):
 
     # Messages
 
-    def send(self, data: bytes, to: Name | None, source: bytes | None) -> int:
+    def send(self, data: bytes, to: Name | None, info: SendInfo | None) -> int:
         peer = self.peername
         if len(data) > (MAX4 if self.family == SO.AF_INET else MAX6):
             raise Errno(E.EMSGSIZE)
@@ -112,7 +112,7 @@ class LoopDatagram(PortUser):
         self.need_port()
         self.stack.packets += 1
         self.stack.bytes += len(data)
-        ip = source if source is not None else self.ip
+        ip = self.ip if info is None or info.source is None else info.source
         if ip in (ANY4, ANY6):
             ip = LOOPBACK4 if is_v4(target.ip) else LOOPBACK6
         elif is_v4(ip) != is_v4(target.ip):
@@ -121,8 +121,8 @@ class LoopDatagram(PortUser):
         message = Datagram(data, came)
         message.dest = target
         message.ifindex = LO
-        message.ttl = self.ttl
-        message.tos = self.tos
+        message.ttl = self.ttl if info is None or info.ttl < 0 else info.ttl
+        message.tos = self.tos if info is None or info.tos < 0 else info.tos
         message.time = clock.realtime()
         receiver = self.stack.udp.find(target, came)
         if isinstance(receiver, LoopDatagram):

@@ -13,7 +13,7 @@ from sentry.abi import socket as SO
 from sentry.errors import Errno
 from sentry.net.inet import address, options
 from sentry.net.socket import INT, Control, Family, Received, Socket
-from sentry.net.stack import ANY4, ANY6, MAPPED, Datagram, Endpoint, Name, is_v4
+from sentry.net.stack import ANY4, ANY6, MAPPED, Datagram, Endpoint, Name, SendInfo, is_v4
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -223,39 +223,51 @@ class InetSocket(Socket):
             if flags & SO.MSG_FASTOPEN:
                 raise Errno(E.EOPNOTSUPP)
             return self.write(t, data, -1)
-        source: bytes | None = None
+        info: SendInfo | None = None
         if control is not None and control.extra is not None:
-            source = self.source_of(control)
+            info = self.send_info(control.extra)
         if addr is None:
-            return self.endpoint.send(data, None, source)
+            return self.endpoint.send(data, None, info)
         if address.family_of(addr) == SO.AF_UNSPEC:
             if self.domain == SO.AF_INET6:
-                return self.endpoint.send(data, None, source)
+                return self.endpoint.send(data, None, info)
             if len(addr) < address.SIZE4:
                 raise Errno(E.EINVAL)
-            return self.endpoint.send(data, address.parse4(addr), source)
+            return self.endpoint.send(data, address.parse4(addr), info)
         name = self.parse(addr, False)
         if name.ip == ANY6 and is_v4(self.endpoint.local().ip):
             name = Name(ANY4, name.port)
-        return self.endpoint.send(data, name, source)
+        return self.endpoint.send(data, name, info)
 
-    def source_of(self, control: Control) -> bytes | None:
-        """The local address that IP_PKTINFO or IPV6_PKTINFO names."""
-        source: bytes | None = None
-        for level, kind, body in control.extra or ():
-            if level == SO.SOL_IP and kind == SO.IP_PKTINFO and len(body) == IN_PKTINFO.size:
-                ip = MAPPED + body[4:8]
-            elif level == SO.SOL_IPV6 and kind == SO.IPV6_PKTINFO and len(body) == IN6_PKTINFO.size:
-                ip = body[:16]
-            elif (level == SO.SOL_IP and kind in (SO.IP_TTL, SO.IP_TOS)) or (
-                level == SO.SOL_IPV6 and kind in (SO.IPV6_HOPLIMIT, SO.IPV6_TCLASS)
-            ):
-                continue
-            else:
-                raise Errno(E.EINVAL)
-            if ip not in (ANY4, ANY6):
-                source = ip
-        return source
+    def send_info(self, extra: list[tuple[int, int, bytes]]) -> SendInfo:
+        """What control messages say of one datagram (ip(7), ipv6(7)); EINVAL for others."""
+        info = SendInfo()
+        for level, kind, body in extra:
+            if level == SO.SOL_IP:
+                if kind == SO.IP_PKTINFO and len(body) == IN_PKTINFO.size:
+                    info.source = own_address(MAPPED + body[4:8])
+                elif kind == SO.IP_TTL and len(body) == 4:
+                    info.ttl = self.small(body, 1)
+                elif kind == SO.IP_TOS and len(body) in (1, 4):
+                    info.tos = self.small(body.ljust(4, b"\0"), 0)
+                else:
+                    raise Errno(E.EINVAL)
+            elif level == SO.SOL_IPV6 and self.domain == SO.AF_INET6:
+                if kind == SO.IPV6_PKTINFO and len(body) == IN6_PKTINFO.size:
+                    info.source = own_address(body[:16])
+                elif kind == SO.IPV6_HOPLIMIT and len(body) == 4:
+                    info.ttl = self.small(body, -1)
+                elif kind == SO.IPV6_TCLASS and len(body) == 4:
+                    info.tos = self.small(body, -1)
+                else:
+                    raise Errno(E.EINVAL)
+        return info
+
+    def small(self, body: bytes, low: int) -> int:
+        number: int = INT.unpack(body)[0]
+        if not low <= number <= 255:
+            raise Errno(E.EINVAL)
+        return number
 
     def receive(self, t: Task, count: int, flags: int) -> Received | None:
         if flags & SO.MSG_ERRQUEUE:
@@ -471,6 +483,10 @@ class InetSocket(Socket):
             t.mm.write(arg, TIMES.pack(self.last_time // NS, part // 1000 if cmd == SO.SIOCGSTAMP_OLD else part))
             return 0
         return super().ioctl(t, cmd, arg)
+
+
+def own_address(ip: bytes) -> bytes | None:
+    return None if ip in (ANY4, ANY6) else ip
 
 
 class InetFamily(Family):
