@@ -40,10 +40,15 @@ def test_commands_and_exit(sandbox: Sandbox, native_or_not: bool) -> None:
         assert t.wait() == 5
 
 
+def long_command(t: Terminal) -> None:
+    """Starts one; it runs when this returns."""
+    t.type("sh -c 'echo re\\ady; exec sleep 100'\r")
+    t.expect(r"ready\r\n")
+
+
 def test_ctrl_c(sandbox: Sandbox, native_or_not: bool) -> None:
     with bash(sandbox, native_or_not) as t:
-        t.type("sleep 100\r")
-        time.sleep(0.5)
+        long_command(t)
         t.type("\x03")
         t.expect(PROMPT)
         t.type("echo status $?\r")
@@ -89,15 +94,14 @@ def test_ctrl_z_fg_bg(sandbox: Sandbox, native_or_not: bool) -> None:
 
 def test_ctrl_backslash_and_eof(sandbox: Sandbox, native_or_not: bool) -> None:
     with bash(sandbox, native_or_not) as t:
-        t.type("sleep 100\r")
-        time.sleep(0.5)
+        long_command(t)
         t.type("\x1c")
         t.expect(PROMPT)
         t.type("echo status $?\r")
         t.expect(r"\nstatus 131\r\n")
         t.expect(PROMPT)
-        t.type("cat > f\r")
-        time.sleep(0.3)
+        t.type("echo re''ady; cat > f\r")
+        t.expect(r"ready\r\n")
         t.type("line\r\x04")
         t.expect(PROMPT)
         t.type("cat f\r")
@@ -113,18 +117,22 @@ def test_window_size(sandbox: Sandbox, native_or_not: bool) -> None:
         t.type("trap 'echo changed' WINCH\r")
         t.expect(PROMPT)
         t.resize(50, 132)
-        time.sleep(0.2)
-        t.type("stty size\r")
-        t.expect(r"changed\r\n")
-        t.expect(r"50 132\r\n")
+        for _ in range(20):  # in the sandbox it takes the way through the front
+            t.type("stty size\r")
+            if "50 132" in t.expect(r"\n(24 80|50 132)\r\n"):
+                break
+        t.expect(PROMPT)
+        t.type("echo do''ne\r")
+        t.expect(r"done\r\n")
+        assert "changed\r\n" in t.all
         t.type("exit 0\r")
         assert t.wait() == 0
 
 
 def test_raw_mode(sandbox: Sandbox, native_or_not: bool) -> None:
     with bash(sandbox, native_or_not) as t:
-        t.type("stty raw -echo; dd bs=1 count=3 2>/dev/null | od -An -tx1; stty sane\r")
-        time.sleep(0.7)
+        t.type("stty raw -echo; echo re''ady; dd bs=1 count=3 2>/dev/null | od -An -tx1; stty sane\r")
+        t.expect(r"ready\r?\n")
         t.type("\x03\x1a\r")
         t.expect(r"03 1a 0d")
         t.expect(PROMPT)
@@ -137,8 +145,8 @@ def test_python_readline(sandbox: Sandbox, native_or_not: bool) -> None:
         t.expect(">>> ")
         t.type("6*7\r")
         t.expect(r"42\r\n")
-        t.type("import time; time.sleep(50)\r")
-        time.sleep(0.5)
+        t.type("import time; print('re' + 'ady'); time.sleep(50)\r")
+        t.expect(r"ready\r\n")
         t.type("\x03")
         t.expect("KeyboardInterrupt")
         t.expect(">>> ")
@@ -147,16 +155,21 @@ def test_python_readline(sandbox: Sandbox, native_or_not: bool) -> None:
 
 
 def test_ctrl_c_ends_a_plain_command(sandbox: Sandbox, native_or_not: bool) -> None:
-    with start(sandbox, ["sleep", "100"], native_or_not) as t:
-        time.sleep(1)
+    with start(sandbox, ["sh", "-c", "echo ready; exec sleep 100"], native_or_not) as t:
+        t.expect(r"ready\r\n")
         t.type("\x03")
         assert t.wait() == 130
 
 
 def test_hangup(sandbox: Sandbox, native_or_not: bool) -> None:
     with bash(sandbox, native_or_not) as t:
-        os.kill(t.pid, signal.SIGHUP)
-        assert t.wait() == 129
+        status = None
+        for _ in range(20):  # bash misses one that comes right before it reads
+            os.kill(t.pid, signal.SIGHUP)
+            status = t.ended(1)
+            if status is not None:
+                break
+        assert status == 129
 
 
 def test_guest_pty(sandbox: Sandbox) -> None:
