@@ -162,6 +162,8 @@ def execute(q: Request, args: Reader) -> dict[str, Any] | None:
     wanted = spec.parse_process(args.inner("process"))
     args.end()
     running(container)
+    if container.init is None or container.init.exiting:
+        raise CallError("not-running", f'container not running: "{container.ident}" is ending')
     if container.paused:
         raise CallError("not-running", f'container "{container.ident}" is paused')
     try:

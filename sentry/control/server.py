@@ -76,8 +76,14 @@ class Server:
 
     def listen(self, fd: int) -> None:
         """Takes an inherited listening socket, before the sentry is sealed."""
-        os.dup2(fd, LISTEN_FD, inheritable=False)
-        os.close(fd)
+        if fd != LISTEN_FD:
+            try:
+                os.fstat(LISTEN_FD)
+            except OSError:
+                os.dup2(fd, LISTEN_FD, inheritable=False)
+                os.close(fd)
+            else:
+                raise SandboxError(f"descriptor {LISTEN_FD} must be free for the control socket")
         self.listener = socket.socket(fileno=LISTEN_FD)
         self.listener.setblocking(False)
         self.poll.register(LISTEN_FD, select.POLLIN)
@@ -309,8 +315,10 @@ class Server:
         while time.monotonic() < until:
             lib.cn_klock()
             try:
-                waiting = not self.quiet or bridge.waiting() or any(
-                    p.line.outgoing and p.line.open for p in self.peers.values()
+                waiting = (
+                    not self.quiet
+                    or bridge.waiting()
+                    or any(p.line.outgoing and p.line.open for p in self.peers.values())
                 )
             finally:
                 lib.cn_kunlock()

@@ -31,7 +31,7 @@ RUNNING: Final = "running"
 PAUSED: Final = "paused"
 STOPPED: Final = "stopped"  # every process has gone
 
-MEMORY_PERIOD: Final = 50_000_000  # ns between looks at the memory limit
+MEMORY_PERIOD: Final = 50_000_000  # ns between looks at the memory limit when half of it is used; less often before
 RECORDS_MAX: Final = 4096  # statuses of ended processes that are kept
 
 
@@ -200,7 +200,7 @@ class Container:
         return sum(t.mm.resident().total for t in spaces.values())
 
     def set_memory_limit(self, limit: int) -> None:
-        """Bytes, 0 for none. It is looked at 20 times a second; the sandbox's own limit is exact."""
+        """Bytes, 0 for none. It is looked at up to 20 times a second; the sandbox's own limit is exact."""
         watched = self.memory_limit != 0
         self.memory_limit = limit
         if limit and not watched and self.status != CREATED:
@@ -209,9 +209,11 @@ class Container:
     def check_memory(self) -> None:
         """Called by a timer while there is a limit."""
         if self.memory_limit and self.status != STOPPED:
-            if self.memory_used() > self.memory_limit:
+            used = self.memory_used()
+            if used > self.memory_limit:
                 self.out_of_memory()
-            self.kernel.timers.at(clock.monotonic() + MEMORY_PERIOD, self.check_memory)
+            period = MEMORY_PERIOD if used > self.memory_limit // 2 else 4 * MEMORY_PERIOD
+            self.kernel.timers.at(clock.monotonic() + period, self.check_memory)
 
     def gofer_gone(self, why: str) -> None:
         """Its files can't be reached any more: it is destroyed, and with the first container the sandbox."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,8 @@ def test_shared_pid_namespace(tmp_path: Path) -> None:
         assert "sleep" in s.run(["sh", "-c", "cat /proc/1/comm; ls -l /proc/1/ns/pid"], container="second")[1]
         links = ["sh", "-c", "readlink /proc/self/ns/pid /proc/self/ns/ipc /proc/self/ns/uts"]
         assert s.run(links, container="second")[1] == s.run(links)[1]
+        assert b"PID" in os.read(m.out, 4)
+        time.sleep(0.3)
         c.signal("second", signal.SIGKILL)
         assert c.wait("second")["killed"] == 9
         assert c.state("c")["status"] == "running"

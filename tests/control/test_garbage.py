@@ -8,6 +8,8 @@ import os
 import random
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +169,22 @@ def test_a_peer_that_never_reads_does_not_stop_others(box: Sandbox) -> None:
     with box.connect() as c:
         assert c.state("c")["status"] == "running"
     deaf.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_another_user_is_refused(box: Sandbox) -> None:
+    os.chmod(box.path, 0o777)
+    for directory in Path(box.path).parents:
+        if str(directory).startswith("/tmp/"):
+            os.chmod(directory, 0o711)
+    program = (
+        "import os, socket, sys; s = socket.socket(socket.AF_UNIX); os.setgid(1234); os.setuid(1234); "
+        "s.connect(sys.argv[1]); sys.stdout.buffer.write(s.recv(1000)[4:])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", program, box.path], capture_output=True, check=True
+    ).stdout
+    assert unpack(said)["error"]["code"] == "denied"
 
 
 def test_too_many_connections(box: Sandbox) -> None:

@@ -14,11 +14,11 @@ from sentry.vfs.attr import DirEntry
 if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.pidns import PidNamespace
-    from sentry.kernel.task import Task
     from sentry.vfs.attr import Attr
     from sentry.vfs.inode import Inode
 
 ROOT_INO: Final = 1
+KEPT: Final = 16  # directories of dead tasks that may be kept
 
 
 class ProcRoot(DynamicDir):
@@ -30,12 +30,12 @@ class ProcRoot(DynamicDir):
         system.populate(self, sb)
         sysctl.populate(self, sb, kernel)
         sysvipc.populate(self, sb)
-        kernel.exit_hooks.append(self.task_ended)
 
-    def task_ended(self, t: Task, last: bool) -> None:
-        """Forgets directories of tasks that were reaped (called at each thread's end, so none is kept for long)."""
-        for tid in [tid for tid, d in self.tasks.items() if d.ref.find() is None]:
-            del self.tasks[tid]
+    def forget_dead(self) -> None:
+        """Directories of tasks that were reaped go when there are more of them than of others."""
+        if len(self.tasks) > 2 * len(self.pidns.tasks) + KEPT:
+            for tid in [tid for tid, d in self.tasks.items() if d.ref.find() is None]:
+                del self.tasks[tid]
 
     def find(self, name: bytes) -> GenNode | None:
         if not name.isdigit() or len(name) > 7:
@@ -47,6 +47,7 @@ class ProcRoot(DynamicDir):
         known = self.tasks.get(tid)
         if known is not None and known.ref.find() is t:
             return known
+        self.forget_dead()
         d = TidDir(self.fs, t, True)
         self.tasks[tid] = d
         return d
