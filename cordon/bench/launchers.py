@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ class Tool(Launcher):
     """A program with a prefix of arguments."""
 
     def version(self) -> str:
-        return first_line([self.prefix[0], "--version"])
+        return version_line([self.prefix[0], "--version"])
 
 
 class Cordon(Launcher):
@@ -71,7 +72,7 @@ class Oci(Launcher):
         self.count = 0
 
     def version(self) -> str:
-        return first_line([self.prefix[0], "--version"])
+        return version_line([self.prefix[0], "--version"])
 
     def command(self, work: str, argv: Sequence[str]) -> list[str]:
         self.count += 1
@@ -133,13 +134,13 @@ def cordon_command() -> list[str]:
     return [sys.executable, "-I", "-c", boot]
 
 
-def first_line(command: Sequence[str]) -> str:
+def version_line(command: Sequence[str]) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    lines = (done.stdout or done.stderr).strip().splitlines()
-    return lines[0] if lines else ""
+    lines = (done.stdout or done.stderr).splitlines()
+    return next((line.strip(" |_\\/") for line in lines if re.search(r"\d\.\d", line)), "")
 
 
 def candidates() -> list[Launcher]:
@@ -154,7 +155,8 @@ def candidates() -> list[Launcher]:
             found.append(Oci(f"runsc {p}", runsc, ["--network=none", "--ignore-cgroups", f"--platform={p}"]))
     for runtime in ("crun", "runc"):
         if path := have(runtime):
-            found.append(Oci(runtime, path))
+            flags = ["--cgroup-manager=disabled"] if runtime == "crun" else []
+            found.append(Oci(runtime, path, flags))
     if path := have("bwrap"):
         found.append(Bwrap("bwrap", [path]))
     if path := have("proot"):

@@ -29,7 +29,7 @@ class Summary(NamedTuple):
     ratio: float
     #: That both have the same distribution (Mann-Whitney, two-sided).
     p: float
-    count: int
+    taken: int
 
 
 class Results:

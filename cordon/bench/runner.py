@@ -125,6 +125,13 @@ def end(child: subprocess.Popen[str]) -> None:
             child.wait()
 
 
+def sweep() -> None:
+    """Kills what a launcher that was given up has left (this process is its reaper: whole.adopt_orphans)."""
+    for pid in whole.descendants(os.getpid())[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def run(launcher: Launcher, work: str, argv: Sequence[str], patience: float, core: int = -1) -> Ran:
     """Failure when it takes too long."""
     child = start(launcher, work, argv, core)
@@ -132,6 +139,7 @@ def run(launcher: Launcher, work: str, argv: Sequence[str], patience: float, cor
         out, err = child.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         end(child)
+        sweep()
         out, err = child.communicate()
         return Ran(out, f"not done after {patience:.0f} s", -1)
     except BaseException:
@@ -150,7 +158,7 @@ def why(ran: Ran) -> str:
 def works(launcher: Launcher, work: str) -> str | None:
     """None, or why it can't run a program here."""
     try:
-        ran = run(launcher, work, ["{work}/guest", "nothing"], 60)
+        ran = run(launcher, work, ["{work}/guest", "nothing"], 20)
     except Failure as e:
         return str(e)
     return why(ran) if ran.status else None

@@ -59,7 +59,7 @@ def cell(results: Results, case: Case, launcher: str) -> tuple[str, str, str]:
         return "-", "", ""
     ratio = ""
     if launcher != NATIVE and not math.isnan(s.ratio) and case.unit == "ns":
-        mark = "=" if s.count >= TESTABLE and s.p >= SIGNIFICANT else ""
+        mark = "=" if s.taken >= TESTABLE and s.p >= SIGNIFICANT else ""
         met = results.meets(case, launcher)
         ratio = f"{times(s.ratio)}{mark}{'' if met is None else ' ✓' if met else ' ✗'}"
     return amount(s.median, case.unit), spread(s.low, s.high, s.median), ratio

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cordon.bench.results import Results
 
 EPILOG = """\
-CASE is a name such as getpid, a prefix such as 'nr_*', or a group: table, more, scaling, classes, sandbox.
+CASE is a name such as getpid, a pattern such as 'nr_*', or a group: table, more, scaling, classes, sandbox.
 Rounds are interleaved in random order; medians and quartiles are of the rounds, ratios of the same rounds.
 """
 
