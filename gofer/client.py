@@ -153,11 +153,14 @@ class Client:
             raise self.bad("it sent a descriptor that was not asked for")
 
     def take_fd(self, reply: Reader) -> int:
-        """The descriptor of an answer that ends with hasfd[1], which must be of a regular file; -1 for none."""
+        """The descriptor of an answer that ends with hasfd[1], which must be of a regular file; -1 for none, TOO_MANY when this
+        process has no room for it."""
         has = reply.u8()
         fd = self.passed
         if fd == TOO_MANY and has == 1:
-            raise self.fail(E.ENFILE)
+            self.passed = -1
+            self.finish(reply)
+            return TOO_MANY
         if (has == 1) != (fd >= 0) or has > 1:
             raise self.bad("it announced a descriptor that did not come, or the other way round")
         if reply.pos != len(reply.data):
@@ -336,6 +339,8 @@ class Client:
         out.u32(fid)
         out.u32(flags)
         attr, fd = self.attr_and_fd(C.TLOPENFD)
+        if fd == TOO_MANY:
+            raise self.fail(E.ENFILE)
         if fd < 0:
             raise self.bad("it opened a file without giving it")
         return attr, fd

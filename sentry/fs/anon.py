@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import fcntl as F
-from sentry.abi import stat as S
 from sentry.abi import statfs as SF
 from sentry.kernel.creds import Creds
 from sentry.vfs import clock
-from sentry.vfs.attr import SET_ATIME, SET_CTIME, SET_GID, SET_MODE, SET_MTIME, SET_UID, Attr, SetAttr
+from sentry.vfs.attr import Attr, SetAttr
 from sentry.vfs.file import File
 from sentry.vfs.inode import Inode, SuperBlock
 from sentry.vfs.special import anon_dev
@@ -53,21 +52,7 @@ class AnonInode(Inode):
         return self.attr
 
     def setattr(self, change: SetAttr) -> None:
-        attr = self.attr
-        valid = change.valid
-        if valid & SET_MODE:
-            attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
-            self.mode = attr.mode
-        if valid & SET_UID:
-            attr.uid = change.uid
-        if valid & SET_GID:
-            attr.gid = change.gid
-        if valid & SET_ATIME:
-            attr.atime = change.atime
-        if valid & SET_MTIME:
-            attr.mtime = change.mtime
-        if valid & SET_CTIME:
-            attr.ctime = change.ctime
+        self.apply(self.attr, change)
 
 
 class SharedInode(AnonInode):

@@ -12,12 +12,6 @@ from sentry.fs.generated import DynamicDir, GenNode, GenSuper
 from sentry.fs.tty.pty import Pty, PtyMaster
 from sentry.vfs import clock
 from sentry.vfs.attr import (
-    SET_ATIME,
-    SET_CTIME,
-    SET_GID,
-    SET_MODE,
-    SET_MTIME,
-    SET_UID,
     Attr,
     DirEntry,
     SetAttr,
@@ -81,21 +75,7 @@ class DeviceNode(GenNode):
         return self.attr
 
     def setattr(self, change: SetAttr) -> None:
-        attr = self.attr
-        valid = change.valid
-        if valid & SET_MODE:
-            attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
-            self.mode = attr.mode
-        if valid & SET_UID:
-            attr.uid = change.uid
-        if valid & SET_GID:
-            attr.gid = change.gid
-        if valid & SET_ATIME:
-            attr.atime = change.atime
-        if valid & SET_MTIME:
-            attr.mtime = change.mtime
-        if valid & SET_CTIME:
-            attr.ctime = change.ctime
+        self.apply(self.attr, change)
 
     def touch(self, atime: bool, mtime: bool) -> None:
         if mtime:

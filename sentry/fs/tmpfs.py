@@ -14,13 +14,7 @@ from sentry.errors import Errno
 from sentry.mm.objects import MemoryObject
 from sentry.vfs import clock
 from sentry.vfs.attr import (
-    SET_ATIME,
-    SET_CTIME,
-    SET_GID,
-    SET_MODE,
-    SET_MTIME,
     SET_SIZE,
-    SET_UID,
     Attr,
     DirEntry,
     SetAttr,
@@ -121,24 +115,9 @@ class TmpInode(Inode):
             self.home.keep_entry(self.name, self)
 
     def setattr(self, change: SetAttr) -> None:
-        valid = change.valid
-        if valid & SET_SIZE:
+        if change.valid & SET_SIZE:
             self.resize(change.size)
-        attr = self.own()
-        if valid & SET_MODE:
-            attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
-            self.mode = attr.mode
-            self.guard_writes()
-        if valid & SET_UID:
-            attr.uid = change.uid
-        if valid & SET_GID:
-            attr.gid = change.gid
-        if valid & SET_ATIME:
-            attr.atime = change.atime
-        if valid & SET_MTIME:
-            attr.mtime = change.mtime
-        if valid & SET_CTIME:
-            attr.ctime = change.ctime
+        self.apply(self.own(), change)
 
     def resize(self, size: int) -> None:
         raise Errno(E.EINVAL)

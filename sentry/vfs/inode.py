@@ -14,7 +14,17 @@ from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.kernel.wait import WaitQueue
 from sentry.vfs import listing
-from sentry.vfs.attr import Attr, DirEntry, SetAttr
+from sentry.vfs.attr import (
+    SET_ATIME,
+    SET_CTIME,
+    SET_GID,
+    SET_MODE,
+    SET_MTIME,
+    SET_UID,
+    Attr,
+    DirEntry,
+    SetAttr,
+)
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -83,6 +93,24 @@ class Inode:
 
     def touch(self, atime: bool, mtime: bool) -> None:
         """Data was read (atime) or written (mtime and ctime) now, through a File of this inode."""
+
+    def apply(self, attr: Attr, change: SetAttr) -> None:
+        """Changes everything but the size in attributes that are in memory."""
+        valid = change.valid
+        if valid & SET_MODE:
+            attr.mode = attr.mode & S.S_IFMT | change.mode & 0o7777
+            self.mode = attr.mode
+            self.guard_writes()
+        if valid & SET_UID:
+            attr.uid = change.uid
+        if valid & SET_GID:
+            attr.gid = change.gid
+        if valid & SET_ATIME:
+            attr.atime = change.atime
+        if valid & SET_MTIME:
+            attr.mtime = change.mtime
+        if valid & SET_CTIME:
+            attr.ctime = change.ctime
 
     # C's half
 

@@ -139,16 +139,22 @@ def unlock_position(file: File, pos: int) -> None:
         lib.cn_file_unlock_pos(native, pos)
 
 
+def check_positions(file: File) -> None:
+    """ESPIPE for a call at a position on something without; before any look at the access mode, as Linux has it."""
+    inode = file.inode
+    if not file.seekable and not file.flags & F.O_PATH:
+        if inode is None or inode.mode & S.S_IFMT != S.S_IFDIR:
+            raise Errno(E.ESPIPE)
+
+
 def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
     """read(2) and pread(2): `offset` -1 means at the description's position."""
-    if offset >= 0 and not file.seekable and not file.flags & F.O_PATH:
-        raise Errno(E.ESPIPE)
+    if offset >= 0:
+        check_positions(file)
     if not file.readable:
         raise Errno(E.EBADF)
     count = min(count, MAX_RW)
     if not file.seekable:
-        if offset >= 0:
-            raise Errno(E.ESPIPE)
         n = read_at(t, file, addr, count, -1, flags)
         if n and notify.STATE.watches:
             after_read(file)
@@ -170,11 +176,11 @@ def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) ->
 
 
 def readv(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
+    if offset >= 0:
+        check_positions(file)
     if not file.readable:
         raise Errno(E.EBADF)
     if not file.seekable:
-        if offset >= 0:
-            raise Errno(E.ESPIPE)
         return read_stream(t, file, iov, flags)
     at_host = file.own_position and offset < 0
     pos = lock_position(file) if offset < 0 else offset
@@ -365,8 +371,8 @@ def write_segments(t: Task, file: File, iov: list[Segment], offset: int, pos: in
 
 def write(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
     """write(2) and pwrite(2): `offset` -1 means at the description's position."""
-    if offset >= 0 and not file.seekable and not file.flags & F.O_PATH:
-        raise Errno(E.ESPIPE)
+    if offset >= 0:
+        check_positions(file)
     if not file.writable:
         raise Errno(E.EBADF)
     count = min(count, MAX_RW)
@@ -374,18 +380,16 @@ def write(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -
         if count == 0:
             return 0
         return write_seekable(t, file, [Segment(addr, count)], offset, flags)
-    if offset >= 0:
-        raise Errno(E.ESPIPE)
     return write_stream(t, file, [Segment(addr, count)], flags)
 
 
 def writev(t: Task, file: File, iov: list[Segment], offset: int, flags: int) -> int:
+    if offset >= 0:
+        check_positions(file)
     if not file.writable:
         raise Errno(E.EBADF)
     if file.seekable:
         return write_seekable(t, file, iov, offset, flags)
-    if offset >= 0:
-        raise Errno(E.ESPIPE)
     return write_stream(t, file, iov, flags)
 
 

@@ -254,7 +254,12 @@ class GoferFile(GoferInode):
             fd = self.find(flags)
             if fd >= 0:
                 return fd
-        attr, fd = self.fs.client.open(self.number(), flags)
+        try:
+            attr, fd = self.fs.client.open(self.number(), flags)
+        except Errno as e:
+            if e.errno != E.ENFILE or not self.fs.shed_hosts():
+                raise
+            attr, fd = self.fs.client.open(self.number(), flags)
         if attr.mode & S.S_IFMT != S.S_IFREG:
             os.close(fd)
             raise Errno(E.ESTALE)
@@ -278,10 +283,10 @@ class GoferFile(GoferInode):
         """The memory object of one of its descriptors."""
         if fd == self.wfd:
             if self.wobj is None:
-                self.wobj = MemoryObject.from_host_fd(fd)
+                self.wobj = new_object(self.fs, fd)
             return self.wobj
         if self.robj is None:
-            self.robj = MemoryObject.from_host_fd(fd)
+            self.robj = new_object(self.fs, fd)
         return self.robj
 
     def dropped(self) -> None:
@@ -598,6 +603,16 @@ class GoferDir(GoferInode):
                 target.name = name
         self.changed()
         newdir.changed()
+
+
+def new_object(fs: GoferSuper, fd: int) -> MemoryObject:
+    """The memory object of a descriptor, which it duplicates."""
+    try:
+        return MemoryObject.from_host_fd(fd)
+    except Errno:
+        if not fs.shed_hosts():
+            raise
+        return MemoryObject.from_host_fd(fd)
 
 
 def records_in(records: bytes) -> int:

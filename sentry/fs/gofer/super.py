@@ -186,6 +186,16 @@ class GoferSuper(SuperBlock):
                 else:
                     file.close_hosts()
 
+    def shed_hosts(self) -> bool:
+        """This process's descriptor table is full: closes those of all files that are not open. True if there was one."""
+        kept = [file for file in self.hosts if file.opens]
+        for file in self.hosts:
+            if not file.opens:
+                file.close_hosts()
+        shed = len(kept) < len(self.hosts)
+        self.hosts = kept
+        return shed
+
     def statfs(self) -> tuple[int, int, int, int, int, int, int, int]:
         v = self.client.statfs(ROOT_FID)
         return (v[0], v[1], v[2], v[3], v[4], v[5], v[6], min(v[8], F.NAME_MAX))
