@@ -21,7 +21,7 @@ static int ptrace_init(struct cn_platform **out, int memfd)
         sa.sa_flags |= SA_NOCLDSTOP;
         sigaction(SIGCHLD, &sa, NULL);
     }
-    rc = cn_mother_start(&p->mother, memfd, POOL, -1);
+    rc = cn_mother_start(&p->mother, memfd, POOL, NULL);
     if (rc < 0) {
         free(p);
         return rc;

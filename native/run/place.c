@@ -44,6 +44,21 @@ void cn_place_pin(pid_t tid, int cpu)
     sched_setaffinity(tid, sizeof(set), &set);
 }
 
+u32 cn_place_running(void)
+{
+    return atomic_load_explicit(&nrunning, memory_order_relaxed);
+}
+
+int cn_place_other(int cpu)
+{
+    if (cpu < 0 || ncpu < 2)
+        return -1;
+    for (int i = 1; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET((cpu + i) % CPU_SETSIZE, &allowed))
+            return (cpu + i) % CPU_SETSIZE;
+    return -1;
+}
+
 void cn_thread_unpin(void)
 {
     if (ncpu > 1)

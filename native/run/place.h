@@ -51,6 +51,11 @@ static inline int cn_place_cpu(void)
     return p ? atomic_load_explicit(&p->cpu, memory_order_relaxed) : -1;
 }
 
+/* Tasks that run, in the guest or in the sentry, as of now. */
+u32 cn_place_running(void);
+/* An allowed core that is not `cpu`, -1 when there is none or `cpu` is -1. */
+int cn_place_other(int cpu);
+
 /* Pins another thread or process of ours (cpu -1: to all allowed cores); failures (it is gone, the
  * cpuset changed) change speed only. */
 void cn_place_pin(pid_t tid, int cpu);

@@ -22,6 +22,8 @@
 #include "../run/place.h"
 #include "vdsosym.h"
 
+#define MAX_FDS 64 /* of a mother at her start */
+
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U
 #endif
@@ -39,6 +41,8 @@ struct cn_mother {
     struct cn_stub *ready; /* pool entries */
     u32 nfree, next_slot;  /* freed slots first, then never used ones */
     u32 *free_slots;
+    void (*fresh)(void *arg, u32 slot, struct stub_ctrl *ctrl); /* NULL: plain stubs */
+    void *fresh_arg;
     pid_t *dying; /* killed, not yet waited for */
     u32 ndying, dying_cap;
 };
@@ -90,19 +94,26 @@ out:
     _exit(127);
 }
 
-static pid_t spawn(int memfd, int sock, int ctrl_fd, int area_fd)
+static pid_t spawn(int memfd, int sock, int ctrl_fd, const struct cn_mother_extra *extra)
 {
     volatile int error = 0;
-    int fds[4] = {-1, -1, -1, -1}, from[4] = {memfd, sock, ctrl_fd, area_fd}, image;
-    int nfds = area_fd < 0 ? 3 : 4;
+    int fds[MAX_FDS], from[MAX_FDS] = {memfd, sock, ctrl_fd}, image;
+    int nfds = STUB_FD_AREA + (extra ? extra->nfds : 0);
     sigset_t all, old;
     pid_t pid = -1;
 
+    if (nfds > MAX_FDS)
+        return -EINVAL;
+    for (int i = 0; i < nfds; i++) {
+        fds[i] = -1;
+        if (i >= STUB_FD_AREA)
+            from[i] = extra->fds[i - STUB_FD_AREA];
+    }
     image = image_fd();
     if (image < 0)
         return image;
-    for (int i = 0; i < nfds; i++)
-        if ((fds[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 16)) < 0) {
+    for (int i = 0; i < nfds; i++) /* above the numbers they will have */
+        if ((fds[i] = fcntl(from[i], F_DUPFD_CLOEXEC, MAX_FDS)) < 0) {
             error = errno;
             goto out;
         }
@@ -247,7 +258,8 @@ static int request_stub(struct cn_mother *m)
     else
         return -EAGAIN;
     cn_mother_ctrl(m, cmd.arg)->sentry_pid = (u64)getpid();
-    cn_mother_ctrl(m, cmd.arg)->seq = 0;
+    if (m->fresh)
+        m->fresh(m->fresh_arg, cmd.arg, cn_mother_ctrl(m, cmd.arg));
     rc = send_cmd(m, &cmd, -1);
     if (rc < 0)
         m->free_slots[m->nfree++] = cmd.arg;
@@ -270,10 +282,11 @@ static void reap(struct cn_mother *m, int flags)
     m->ndying = keep;
 }
 
-int cn_mother_start(struct cn_mother **out, int memfd, u32 pool, int area_fd)
+int cn_mother_start(struct cn_mother **out, int memfd, u32 pool,
+                    const struct cn_mother_extra *extra)
 {
     struct cn_mother *m = calloc(1, sizeof(*m));
-    struct stub_cmd init = {.op = STUB_INIT, .arg = area_fd >= 0, .pid = (u64)getpid()};
+    struct stub_cmd init = {.op = STUB_INIT, .arg = extra != NULL, .pid = (u64)getpid()};
     int sv[2] = {-1, -1}, rc = -ENOMEM;
     i64 value = 0;
 
@@ -282,6 +295,10 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool, int area_fd)
     m->pidfd = m->sock = m->ctrl_fd = m->cpu = -1;
     m->ctrl = MAP_FAILED;
     m->pool = pool ? pool : 1;
+    if (extra) {
+        m->fresh = extra->fresh;
+        m->fresh_arg = extra->arg;
+    }
     pthread_mutex_init(&m->lock, NULL);
     m->ready = calloc(m->pool + 1, sizeof(*m->ready));
     m->free_slots = calloc(STUB_SLOTS, sizeof(*m->free_slots));
@@ -295,7 +312,7 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool, int area_fd)
     if (m->ctrl == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv) < 0)
         goto fail_errno;
     m->sock = sv[0];
-    m->pid = rc = spawn(memfd, sv[1], m->ctrl_fd, area_fd);
+    m->pid = rc = spawn(memfd, sv[1], m->ctrl_fd, extra);
     close(sv[1]);
     if (rc < 0) {
         m->pid = 0;
@@ -387,11 +404,6 @@ int cn_mother_take(struct cn_mother *m, struct cn_stub *out)
 struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot)
 {
     return (struct stub_ctrl *)(m->ctrl + (u64)slot * STUB_CTRL_SIZE);
-}
-
-int cn_mother_ctrl_fd(struct cn_mother *m)
-{
-    return m->ctrl_fd;
 }
 
 void cn_mother_bury(struct cn_mother *m, pid_t pid)

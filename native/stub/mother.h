@@ -11,17 +11,27 @@
 
 struct cn_mother;
 
-/* A parked stub process (systrap: a keeper): nobody traces it, its memory below CN_TASK_SIZE is empty. */
+/* A parked stub process (systrap: a keeper): nobody traces it, its memory below CN_TASK_SIZE is
+ * empty. */
 struct cn_stub {
     pid_t pid;
     u32 slot;
 };
 
+/* What a platform adds to the mother's table and to new stubs (systrap). */
+struct cn_mother_extra {
+    int nfds;
+    const int *fds; /* get the numbers from STUB_FD_AREA on */
+    /* Fills the control page of a stub that is about to be made; arg. Under the mother's lock. */
+    void (*fresh)(void *arg, u32 slot, struct stub_ctrl *ctrl);
+    void *arg;
+};
+
 /* Starts the mother with memfd as fd 0 of all stubs and keeps `pool` ready stubs: parked ones, with
- * area_fd (the file of context areas, systrap; else -1) keepers. The mother dies
- * with the calling thread. Needs /proc/self/maps to know the extent of the host's vDSO (without it
- * stubs have none). 0 or -errno. */
-int cn_mother_start(struct cn_mother **out, int memfd, u32 pool, int area_fd);
+ * `extra` keepers (else NULL; it is copied). The mother dies with the calling thread. Needs
+ * /proc/self/maps to know the extent of the host's vDSO (without it stubs have none). 0 or -errno. */
+int cn_mother_start(struct cn_mother **out, int memfd, u32 pool,
+                    const struct cn_mother_extra *extra);
 /* Kills the mother and every stub not yet buried, waits for all. */
 void cn_mother_stop(struct cn_mother *m);
 
@@ -32,8 +42,6 @@ int cn_mother_pidfd(const struct cn_mother *m);
 int cn_mother_take(struct cn_mother *m, struct cn_stub *out);
 /* The stub's control page, writable. */
 struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot);
-/* The control file; its position is the keepers' way to tell a number. */
-int cn_mother_ctrl_fd(struct cn_mother *m);
 /* Kills a stub (any number of threads of one slot, one call each) and waits for it now or at a
  * later call. */
 void cn_mother_bury(struct cn_mother *m, pid_t pid);

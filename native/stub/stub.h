@@ -62,6 +62,12 @@
 #define STUB_FD_SOCK 1 /* the mother's end of the socketpair */
 #define STUB_FD_CTRL 2 /* the control file */
 #define STUB_FD_AREA 3 /* systrap: the file of context areas */
+/* systrap: channels from a keeper to the sentry, two descriptors each. It makes the eventfd readable
+ * when a batch is done. A number it tells as the position of the other one, an empty file (errors as
+ * 2^32 + errno). Registers are enough for both, and no guest thread can reach either. */
+#define STUB_FD_CHANNEL 4
+#define STUB_CHANNELS 16
+#define STUB_FD_SYSTRAP_END (STUB_FD_CHANNEL + 2 * STUB_CHANNELS)
 
 /* Who has a context: stub_ctx.turn. The host kernel writes STUB_GONE when its process dies. */
 #define STUB_GONE 0
@@ -84,9 +90,10 @@ struct stub_ctrl {
     u64 sentry_pid;
     u32 seq;   /* systrap: the keeper makes a batch for each new value; its futex */
     u32 count; /* ops of it */
-    u32 done;  /* always 0: the keeper wakes who waits here when a batch is made */
+    u32 channel; /* the eventfd to answer through */
     u32 pad1;
-    u64 pad[5];
+    u64 one; /* always 1: what is written there */
+    u64 pad[4];
     struct stub_op op[STUB_MAX_OPS];
 };
 

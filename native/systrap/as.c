@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "../run/place.h"
 #include "systrap.h"
 
+#define BIRTH_MS 500 /* a keeper of the pool has made its context long before that */
 #define LIFE_CHECK_NS 20000000L /* a keeper that is not done after this may have died */
 
 long stub_futex(volatile void *word, int op, u32 value, i64 timeout_ns)
@@ -23,32 +25,117 @@ long stub_futex(volatile void *word, int op, u32 value, i64 timeout_ns)
     return rc < 0 ? -errno : rc;
 }
 
-/*
- * The keeper makes the calls one after the other. That a wait on `done` was ended by a wake is the
- * proof that it has made them: nobody else can wake there, and no memory the guest could write is
- * involved. A call that fails ends it, with the errno as its status.
- */
-static int keeper_run(struct cn_as *as, const struct stub_op *op, u32 n)
+/* Until the keeper says that its batch is made: 0; or its end: the errno it ended with. */
+static int await(struct cn_platform *p, int channel, pid_t keeper)
 {
-    struct stub_ctrl *ctrl = cn_mother_ctrl(as->p->mother, as->ctrl_slot);
-    int status;
-    long rc;
+    struct pollfd pfd = {.fd = p->event[channel], .events = POLLIN};
+    const struct timespec check = {0, LIFE_CHECK_NS};
+    int status, rc;
+    u64 count;
 
-    memcpy(ctrl->op, op, n * sizeof(*op));
-    ctrl->count = n;
-    __atomic_store_n(&ctrl->seq, ctrl->seq + 1, __ATOMIC_SEQ_CST);
-    stub_futex(&ctrl->seq, FUTEX_WAKE, 1, -1);
     for (;;) {
-        rc = stub_futex(&ctrl->done, FUTEX_WAIT, 0, LIFE_CHECK_NS);
-        if (rc == 0)
-            return 0;
-        if (rc != -ETIMEDOUT)
-            continue;
-        if (waitpid(as->keeper, &status, __WALL | WNOHANG) == as->keeper)
+        rc = ppoll(&pfd, 1, &check, NULL);
+        if (rc > 0)
+            return read(p->event[channel], &count, sizeof(count)) < 0 ? -errno : 0;
+        if (rc == 0 && waitpid(keeper, &status, __WALL | WNOHANG) == keeper)
             break;
     }
-    as->keeper = -1;
     return WIFEXITED(status) && WEXITSTATUS(status) ? -WEXITSTATUS(status) : -ESRCH;
+}
+
+static i64 told_number(struct cn_platform *p, int channel)
+{
+    i64 n = lseek(p->number[channel], 0, SEEK_CUR);
+    return n >> 32 ? -(n & 0xfff) : n;
+}
+
+/*
+ * The keeper makes the calls one after the other. Its answer comes through a channel that no guest
+ * thread has a descriptor of, so it is the proof that they are made. A call that fails ends the
+ * keeper, with the errno as its status. number: what it told, if it made a context; may be NULL.
+ */
+static int keeper_run(struct cn_as *as, const struct stub_op *op, u32 n, i64 *number)
+{
+    struct stub_ctrl *ctrl = cn_mother_ctrl(as->p->mother, as->ctrl_slot);
+    int channel = channel_get(as->p, 1), cpu = cn_place_cpu(), rc;
+
+    if (cpu != as->keeper_cpu) { /* we wait for it: best on our own core */
+        cn_place_pin(as->keeper, cpu);
+        as->keeper_cpu = cpu;
+    }
+    memcpy(ctrl->op, op, n * sizeof(*op));
+    ctrl->count = n;
+    ctrl->channel = (u32)(STUB_FD_CHANNEL + 2 * channel);
+    __atomic_store_n(&ctrl->seq, ctrl->seq + 1, __ATOMIC_SEQ_CST);
+    stub_futex(&ctrl->seq, FUTEX_WAKE, 1, -1);
+    rc = await(as->p, channel, as->keeper);
+    if (rc < 0)
+        as->keeper = -1; /* waited for */
+    else if (number)
+        *number = told_number(as->p, channel);
+    channel_put(as->p, channel);
+    return rc;
+}
+
+static struct cn_ctx *new_ctx(struct cn_as *as, u32 area)
+{
+    struct cn_ctx *c = calloc(1, sizeof(*c));
+
+    if (!c)
+        return NULL;
+    c->as = as;
+    c->cpu = -1;
+    c->slot = area;
+    c->area = (struct stub_ctx *)(as->p->areas + (u64)area * STUB_AREA_SIZE);
+    c->area_addr = area_addr(area);
+    c->state = CTX_DEAD; /* until there is a process */
+    c->next = as->ctxs;
+    as->ctxs = c;
+    return c;
+}
+
+/* The context that was made together with the keeper. */
+static int adopt_birth(struct cn_as *as)
+{
+    struct birth *b = &as->p->births[as->ctrl_slot];
+    int channel = b->channel, rc;
+    struct cn_ctx *c;
+    i64 pid;
+
+    b->channel = -1;
+    if (channel < 0)
+        return 0;
+    rc = await(as->p, channel, as->keeper);
+    if (rc < 0)
+        as->keeper = -1;
+    pid = rc < 0 ? 0 : told_number(as->p, channel);
+    channel_put(as->p, channel);
+    c = new_ctx(as, b->area);
+    if (!c) {
+        if (pid > 0)
+            kill((pid_t)pid, SIGKILL);
+        return -ENOMEM;
+    }
+    if (pid > 0) {
+        c->pid = (pid_t)pid;
+        c->state = CTX_SPARE;
+    }
+    return rc;
+}
+
+void space_end_births(struct cn_platform *p)
+{
+    for (u32 i = 0; i < STUB_SLOTS && p->births; i++) {
+        struct pollfd pfd = {.fd = -1, .events = POLLIN};
+        i64 pid;
+        if (p->births[i].channel < 0)
+            continue;
+        pfd.fd = p->event[p->births[i].channel];
+        if (poll(&pfd, 1, BIRTH_MS) != 1 || (pid = told_number(p, p->births[i].channel)) <= 0)
+            continue;
+        kill((pid_t)pid, SIGKILL);
+        waitpid((pid_t)pid, NULL, __WALL);
+    }
 }
 
 static int get_keeper(struct cn_as *as)
@@ -62,8 +149,9 @@ static int get_keeper(struct cn_as *as)
     if (rc < 0)
         return rc;
     as->keeper = stub.pid;
+    as->keeper_cpu = -1;
     as->ctrl_slot = stub.slot;
-    return 0;
+    return adopt_birth(as);
 }
 
 static int flush_locked(struct cn_as *as)
@@ -75,7 +163,7 @@ static int flush_locked(struct cn_as *as)
         rc = get_keeper(as);
     while (!rc && done < n) {
         u32 part = n - done < STUB_MAX_OPS ? n - done : STUB_MAX_OPS;
-        rc = keeper_run(as, as->queue.op + done, part);
+        rc = keeper_run(as, as->queue.op + done, part, NULL);
         done += part;
     }
     /* After a failure the mappings are not what the memory manager believes: nothing may run on
@@ -98,31 +186,41 @@ int space_flush(struct cn_as *as)
     return rc;
 }
 
-int space_clone(struct cn_as *as, struct cn_ctx *c)
+int space_context(struct cn_as *as, struct cn_ctx **out)
 {
-    struct cn_platform *p = as->p;
-    struct stub_op ops[2] = {
-        {SYS_mmap,
-         {c->area_addr, STUB_AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, STUB_FD_AREA,
-          (u64)c->slot * STUB_AREA_SIZE}},
-        {SYS_clone, {STUB_CTX_FLAGS, 0, 0, c->area_addr}},
-    };
-    off_t said;
     int rc = as->broken ? as->broken : get_keeper(as);
+    struct stub_op ops[2];
+    struct cn_ctx *c;
+    i64 number = 0;
+    u32 area;
 
     if (rc < 0)
         return rc;
-    pthread_mutex_lock(&p->clone_lock);
-    rc = keeper_run(as, ops, 2);
-    said = rc < 0 ? 0 : lseek(cn_mother_ctrl_fd(p->mother), 0, SEEK_CUR);
-    pthread_mutex_unlock(&p->clone_lock);
+    for (c = as->ctxs; c; c = c->next)
+        if (c->state == CTX_SPARE) {
+            *out = c;
+            return 0;
+        }
+    rc = area_get(as->p, &area);
     if (rc < 0)
+        return rc;
+    /* In the list even when there is no process in the end: its area may be mapped. */
+    c = new_ctx(as, area);
+    if (!c) {
+        area_put(as->p, area);
+        return -ENOMEM;
+    }
+    birth_ops(ops, area);
+    rc = keeper_run(as, ops, 2, &number);
+    if (rc < 0) {
         as->broken = rc;
-    else if (said >> 32)
-        rc = -(int)(said & 0xfff);
-    else
-        c->pid = (pid_t)said;
-    return rc;
+        return rc;
+    }
+    if (number <= 0)
+        return (int)number;
+    c->pid = (pid_t)number;
+    *out = c;
+    return 0;
 }
 
 int systrap_as_new(struct cn_platform *p, struct cn_as **out)
@@ -134,9 +232,9 @@ int systrap_as_new(struct cn_platform *p, struct cn_as **out)
     as->p = p;
     as->queue.files = &p->files;
     pthread_mutex_init(&as->lock, NULL);
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->grave_lock);
     space_reap(p, WNOHANG);
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_unlock(&p->grave_lock);
     *out = as;
     return 0;
 }
@@ -199,19 +297,19 @@ void systrap_as_free(struct cn_as *as)
     stub_queue_free(&as->queue);
     /* Its pages may be reused when this returns: either nothing of it shows them any more, or nobody
      * is left to see. */
-    emptied = !as->ctxs || (!as->broken && as->keeper > 0 && keeper_run(as, &all, 1) == 0);
+    emptied = !as->ctxs || (!as->broken && as->keeper > 0 && keeper_run(as, &all, 1, NULL) == 0);
     for (struct cn_ctx *c = as->ctxs; c; c = c->next)
         if (c->pid > 0)
             kill(c->pid, SIGKILL);
     if (as->keeper > 0)
         kill(as->keeper, SIGKILL);
-    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&p->grave_lock);
     if (emptied || !bury(as, 0)) {
         as->next = p->graves;
         p->graves = as;
         space_reap(p, WNOHANG);
     }
-    pthread_mutex_unlock(&p->lock);
+    pthread_mutex_unlock(&p->grave_lock);
 }
 
 int systrap_as_queue(struct cn_as *as, const struct cn_hostop *op)

@@ -1,60 +1,23 @@
 /* Contexts of the systrap platform: the hand-over between sentry and stub. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../run/place.h"
 #include "../run/xstate.h"
 #include "systrap.h"
 
-#define LIFE_CHECK_NS 1000000000L /* between looks at a guest that computes: is it alive? */
 #define UNKNOWN_BASE ~0UL
 
 static void put_xstate(struct cn_ctx *c, const void *full)
 {
     memcpy((u8 *)c->area + STUB_AREA_XSAVE, full, cn_xstate_size());
     c->xsave = STUB_AREA_XSAVE;
-}
-
-/* A process for it: one that waits for nobody, or a new one. as->lock held. */
-static int new_process(struct cn_as *as, struct cn_ctx **out)
-{
-    struct cn_ctx *c;
-    int rc;
-
-    for (c = as->ctxs; c; c = c->next)
-        if (c->state == CTX_SPARE)
-            break;
-    if (c) {
-        *out = c;
-        return 0;
-    }
-    if (!(c = calloc(1, sizeof(*c))))
-        return -ENOMEM;
-    c->as = as;
-    rc = area_get(as->p, &c->slot);
-    if (rc < 0) {
-        free(c);
-        return rc;
-    }
-    c->area = (struct stub_ctx *)(as->p->areas + (u64)c->slot * STUB_AREA_SIZE);
-    c->area_addr = STUB_AREA + (u64)c->slot * STUB_AREA_SIZE;
-    c->area->altstack[0] = c->area_addr + STUB_AREA_STACK;
-    c->area->altstack[2] = STUB_AREA_SIZE - STUB_AREA_STACK;
-    c->area->turn = STUB_STOPPED;
-    /* In the list even when there is no process: its area may be mapped. */
-    c->state = CTX_DEAD;
-    c->next = as->ctxs;
-    as->ctxs = c;
-    rc = space_clone(as, c);
-    *out = c;
-    return rc;
 }
 
 int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
@@ -66,7 +29,7 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
     if (!init)
         return -ENOMEM;
     pthread_mutex_lock(&as->lock);
-    rc = new_process(as, &c);
+    rc = space_context(as, &c);
     if (rc == 0) {
         c->state = CTX_NEW;
         c->irq = 0;
@@ -85,6 +48,8 @@ void systrap_ctx_free(struct cn_ctx *c)
 {
     struct cn_as *as = c->as;
 
+    if (cn_place_self && cn_place_self->companion == c->pid)
+        cn_place_self->companion = 0;
     pthread_mutex_lock(&as->lock);
     if (c->state != CTX_DEAD)
         c->state = CTX_SPARE; /* it is stopped; a thread to come can have it */
@@ -99,14 +64,6 @@ static int died(struct cn_ctx *c, struct cn_stop *stop)
     memset(stop, 0, sizeof(*stop));
     stop->reason = CN_STOP_DIED;
     return 0;
-}
-
-static int is_dead(struct cn_ctx *c)
-{
-    siginfo_t si = {0};
-
-    return waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0 ||
-           si.si_pid == c->pid;
 }
 
 static void kick(struct cn_ctx *c)
@@ -152,46 +109,22 @@ static void write_regs(struct cn_ctx *c, struct cn_regs *r)
     }
 }
 
-/* Until the turn is the sentry's again: 0, or -ESRCH when the process is gone. */
-static int wait_stop(struct cn_ctx *c)
-{
-    volatile struct stub_ctx *a = c->area;
-    u32 turn;
-
-    for (u32 i = 0; i < 2000; i++) {
-        if (__atomic_load_n(&a->turn, __ATOMIC_ACQUIRE) != STUB_RUNS)
-            goto out;
-        __builtin_ia32_pause();
-    }
-    __atomic_store_n(&a->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&a->turn, __ATOMIC_SEQ_CST) == STUB_RUNS)
-        if (stub_futex(&a->turn, FUTEX_WAIT, STUB_RUNS, LIFE_CHECK_NS) == -ETIMEDOUT && is_dead(c))
-            return -ESRCH;
-    __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
-out:
-    turn = __atomic_load_n(&a->turn, __ATOMIC_ACQUIRE);
-    return turn == STUB_STOPPED ? 0 : -ESRCH;
-}
-
 /*
  * An interrupt is not lost: whoever sets `irq` sees in_guest and kicks, or `irq` is seen here after
  * the turn was handed over, which is when a kick counts.
  */
 static int enter(struct cn_ctx *c)
 {
-    volatile struct stub_ctx *a = c->area;
     int rc;
 
     atomic_store_explicit(&c->kicked, 0, memory_order_relaxed);
     atomic_store_explicit(&c->in_guest, 1, memory_order_relaxed);
-    __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&a->stub_sleeps, __ATOMIC_RELAXED))
-        stub_futex(&a->turn, FUTEX_WAKE, 1, -1);
+    handover_give(c);
     if (CN_UNLIKELY(atomic_load(&c->irq))) {
         atomic_store(&c->kicked, 0); /* an earlier one may have come too early */
         kick(c);
     }
-    rc = wait_stop(c);
+    rc = handover_wait(c);
     atomic_store_explicit(&c->in_guest, 0, memory_order_relaxed);
     return rc;
 }
@@ -206,6 +139,7 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
             return died(c, stop);
         c->state = CTX_LIVE;
     }
+    handover_place(c);
     for (;;) {
         rc = space_flush(c->as);
         if (CN_UNLIKELY(rc < 0))

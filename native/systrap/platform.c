@@ -1,11 +1,11 @@
 /* The systrap platform: guest threads in processes that trap by seccomp. See systrap.h. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "systrap.h"
@@ -17,24 +17,53 @@
 static void systrap_fini(struct cn_platform *p)
 {
     if (p->mother) {
-        pthread_mutex_lock(&p->lock);
+        pthread_mutex_lock(&p->grave_lock);
         space_reap(p, 0);
-        pthread_mutex_unlock(&p->lock);
+        pthread_mutex_unlock(&p->grave_lock);
+        space_end_births(p);
         cn_mother_stop(p->mother);
         stub_files_fini(&p->files);
+    }
+    for (int i = 0; i < STUB_CHANNELS; i++) {
+        if (p->event[i] >= 0)
+            close(p->event[i]);
+        if (p->number[i] >= 0)
+            close(p->number[i]);
     }
     if (p->areas != MAP_FAILED)
         munmap(p->areas, AREAS_SIZE);
     if (p->area_fd >= 0)
         close(p->area_fd);
+    pthread_cond_destroy(&p->channel_freed);
+    pthread_mutex_destroy(&p->grave_lock);
     pthread_mutex_destroy(&p->lock);
-    pthread_mutex_destroy(&p->clone_lock);
+    free(p->births);
     free(p->free_slots);
     free(p);
 }
 
+static int open_files(struct cn_platform *p, int *fds)
+{
+    fds[0] = p->area_fd = memfd_create("cordon-areas", MFD_CLOEXEC);
+    if (p->area_fd < 0 || ftruncate(p->area_fd, (off_t)AREAS_SIZE) < 0)
+        return -errno;
+    p->areas = mmap(NULL, AREAS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                    p->area_fd, 0);
+    if (p->areas == MAP_FAILED)
+        return -errno;
+    for (int i = 0; i < STUB_CHANNELS; i++) {
+        fds[1 + 2 * i] = p->event[i] = eventfd(0, EFD_CLOEXEC);
+        fds[2 + 2 * i] = p->number[i] = memfd_create("cordon-number", MFD_CLOEXEC);
+        if (p->event[i] < 0 || p->number[i] < 0)
+            return -errno;
+        p->channels[p->nchannels++] = i;
+    }
+    return 0;
+}
+
 static int systrap_init(struct cn_platform **out, int memfd)
 {
+    int fds[1 + 2 * STUB_CHANNELS];
     struct cn_platform *p;
     int rc = -ENOMEM;
 
@@ -43,27 +72,28 @@ static int systrap_init(struct cn_platform **out, int memfd)
     if (!(p = calloc(1, sizeof(*p))))
         return rc;
     p->areas = MAP_FAILED;
+    p->area_fd = -1;
+    memset(p->event, -1, sizeof(p->event));
+    memset(p->number, -1, sizeof(p->number));
+    pthread_mutex_init(&p->grave_lock, NULL);
     pthread_mutex_init(&p->lock, NULL);
-    pthread_mutex_init(&p->clone_lock, NULL);
+    pthread_cond_init(&p->channel_freed, NULL);
     p->free_slots = calloc(STUB_AREA_SLOTS, sizeof(*p->free_slots));
-    p->area_fd = memfd_create("cordon-areas", MFD_CLOEXEC);
-    if (!p->free_slots)
+    p->births = calloc(STUB_SLOTS, sizeof(*p->births));
+    if (!p->free_slots || !p->births)
         goto fail;
-    rc = -errno;
-    if (p->area_fd < 0 || ftruncate(p->area_fd, (off_t)AREAS_SIZE) < 0)
-        goto fail_errno;
-    p->areas = mmap(NULL, AREAS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                    p->area_fd, 0);
-    if (p->areas == MAP_FAILED)
-        goto fail_errno;
-    rc = cn_mother_start(&p->mother, memfd, POOL, p->area_fd);
+    for (u32 i = 0; i < STUB_SLOTS; i++)
+        p->births[i].channel = -1;
+    rc = open_files(p, fds);
+    if (rc < 0)
+        goto fail;
+    rc = cn_mother_start(&p->mother, memfd, POOL,
+                         &(struct cn_mother_extra){1 + 2 * STUB_CHANNELS, fds, birth_prepare, p});
     if (rc < 0)
         goto fail;
     stub_files_init(&p->files, p->mother);
     *out = p;
     return 0;
-fail_errno:
-    rc = -errno;
 fail:
     systrap_fini(p);
     return rc;
@@ -89,34 +119,10 @@ static int systrap_failure_fd(struct cn_platform *p)
     return cn_mother_pidfd(p->mother);
 }
 
-int area_get(struct cn_platform *p, u32 *slot)
-{
-    int rc = 0;
-
-    pthread_mutex_lock(&p->lock);
-    if (!p->nfree)
-        space_reap(p, WNOHANG);
-    if (p->nfree)
-        *slot = p->free_slots[--p->nfree];
-    else if (p->next_slot < STUB_AREA_SLOTS)
-        *slot = p->next_slot++;
-    else
-        rc = -EAGAIN;
-    pthread_mutex_unlock(&p->lock);
-    return rc;
-}
-
-void area_put(struct cn_platform *p, u32 slot)
-{
-    fallocate(p->area_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-              (off_t)((u64)slot * STUB_AREA_SIZE), STUB_AREA_SIZE);
-    p->free_slots[p->nfree++] = slot;
-}
-
 const struct cn_platform_ops cn_systrap_ops = {
     .name = "systrap",
     .task_size = CN_TASK_SIZE,
-    .shares_core = 0,
+    .shares_core = 1,
     .exact_access = 1,
     .init = systrap_init,
     .fini = systrap_fini,

@@ -15,16 +15,28 @@
 #include "../platform.h"
 #include "../stub/queue.h"
 
+/* The first context of a keeper in the mother's pool, made with it. */
+struct birth {
+    u32 area;
+    int channel; /* its keeper says the pid there; -1: none was made */
+};
+
 struct cn_platform {
     struct cn_mother *mother;
     struct stub_files files;
     int area_fd;
     u8 *areas; /* the file of context areas */
+    struct birth *births; /* by control slot */
+    /* Locks, in this order; the mother's own comes after the first. */
+    pthread_mutex_t grave_lock;
+    struct cn_as *graves; /* address spaces whose processes were killed, not all waited for */
     pthread_mutex_t lock; /* all below */
     u32 nfree, next_slot; /* of areas: freed ones first, then never used ones */
     u32 *free_slots;
-    struct cn_as *graves; /* address spaces whose processes were killed, not all waited for */
-    pthread_mutex_t clone_lock; /* the position of the control file */
+    pthread_cond_t channel_freed;
+    int event[STUB_CHANNELS], number[STUB_CHANNELS]; /* our ends of the channels */
+    int channels[STUB_CHANNELS];                     /* free ones */
+    u32 nchannels;
 };
 
 struct cn_as {
@@ -33,6 +45,7 @@ struct cn_as {
     pthread_mutex_t lock; /* all below */
     struct cn_ctx *ctxs;   /* every context ever made */
     pid_t keeper;          /* 0: none yet */
+    int keeper_cpu;        /* core it is pinned to, -1 none */
     u32 ctrl_slot;
     int broken; /* -errno of a host mapping that failed: no guest code may run here any more */
     struct stub_queue queue; /* its count is peeked at without the lock */
@@ -57,6 +70,15 @@ struct cn_ctx {
     u32 xsave; /* offset in the area of the guest's extended state */
     u64 fs_base, gs_base; /* what the stub has loaded */
     u64 cpu_base;
+    /* handover.c */
+    int cpu;              /* core the stub is pinned to, -1 none */
+    int apart;            /* it runs on another core than its host thread, and both sides spin */
+    int dense;            /* how short its last stretches of guest code were */
+    int misses;           /* spinning in vain, of late */
+    u32 hits;             /* ... and not, since they were put apart */
+    u64 entered;          /* TSC of the last hand-over to the stub */
+    u64 together_until;   /* TSC before which they stay on one core */
+    u64 patience;         /* how long the next time, in TSC cycles */
 };
 
 long stub_futex(volatile void *word, int op, u32 value, i64 timeout_ns);
@@ -65,19 +87,43 @@ long stub_futex(volatile void *word, int op, u32 value, i64 timeout_ns);
 
 /* Puts the queue in force. 0 or -errno. */
 int space_flush(struct cn_as *as);
-/* Waits for dead processes of freed address spaces; flags: WNOHANG or 0. p->lock held. */
+/* Waits for dead processes of freed address spaces; flags: WNOHANG or 0. grave_lock held. */
 void space_reap(struct cn_platform *p, int flags);
-/* Makes a context's process: fills in pid. as->lock held. */
-int space_clone(struct cn_as *as, struct cn_ctx *c);
+/* A context with a process and no thread. as->lock held. 0 or -errno. */
+int space_context(struct cn_as *as, struct cn_ctx **out);
 
 int systrap_as_new(struct cn_platform *p, struct cn_as **out);
 void systrap_as_free(struct cn_as *as);
 int systrap_as_queue(struct cn_as *as, const struct cn_hostop *op);
 int systrap_as_sync(struct cn_as *as);
 
-/* area.c */
-int area_get(struct cn_platform *p, u32 *slot); /* a zeroed area */
-void area_put(struct cn_platform *p, u32 slot); /* p->lock held */
+/* Kills and waits for the first contexts of keepers nobody took. */
+void space_end_births(struct cn_platform *p);
+
+/* pools.c: areas and channels */
+int area_get(struct cn_platform *p, u32 *slot); /* one for a context to start with, or -EAGAIN */
+void area_put(struct cn_platform *p, u32 slot);
+static inline u64 area_addr(u32 slot)
+{
+    return STUB_AREA + (u64)slot * STUB_AREA_SIZE;
+}
+
+/* A channel; -1 when there is none and one should not wait. */
+int channel_get(struct cn_platform *p, int wait);
+void channel_put(struct cn_platform *p, int channel);
+/* The two calls that map an area and make a context on it. */
+void birth_ops(struct stub_op op[2], u32 area);
+/* Of cn_mother_extra. */
+void birth_prepare(void *p, u32 slot, struct stub_ctrl *ctrl);
+
+/* handover.c: where a stub runs and how it and its host thread wait for each other. */
+
+/* Before a hand-over to the stub. */
+void handover_place(struct cn_ctx *c);
+/* Gives the turn to the stub. */
+void handover_give(struct cn_ctx *c);
+/* Until the turn is the sentry's again: 0, or -ESRCH when the process is gone. */
+int handover_wait(struct cn_ctx *c);
 
 /* stop.c: what a stop of the stub means, from a copy of what it left in its area. */
 

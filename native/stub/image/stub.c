@@ -26,7 +26,7 @@
 
 _Static_assert(sizeof(struct stub_ctrl) <= STUB_CTRL_SIZE, "control page");
 _Static_assert(sizeof(struct stub_op) == 56, "entry.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctrl, done) == 16, "systrap.S knows this layout");
+_Static_assert(__builtin_offsetof(struct stub_ctrl, one) == 24, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, xrestore) == 68, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, r8) == 128, "systrap.S knows this layout");
 
@@ -98,6 +98,9 @@ __attribute__((noreturn)) static void die(void)
 #define CALL(nr, ...) UNLESS_EQ(nr, LEN(__VA_ARGS__)), __VA_ARGS__
 #define GUEST_ADDRESS \
     LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW)
+#define CHANNEL                                              \
+    LOAD(ARG_LO(0)), UNLESS_AT_LEAST(STUB_FD_CHANNEL, 2),     \
+        UNLESS_LESS(STUB_FD_SYSTRAP_END, 1), RET(SECCOMP_RET_ALLOW)
 #define ONLY_STUB_TEXT                                                                   \
     LOAD(FIELD(arch)), UNLESS_EQ(AUDIT_ARCH_X86_64, 2), LOAD(FIELD(instruction_pointer) + 4), \
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, STUB_TEXT >> 32, 1, 0), TRAP,                \
@@ -140,8 +143,9 @@ static const struct sock_filter systrap_filter[] = {
          CALL(__NR_munmap, GUEST_ADDRESS, TRAP),
          CALL(__NR_mprotect, GUEST_ADDRESS, TRAP),
          CALL(__NR_clone, LOAD(ARG_LO(0)), ALLOW(STUB_CTX_FLAGS), TRAP),
-         CALL(__NR_lseek, LOAD(ARG_LO(0)), ALLOW(STUB_FD_CTRL), TRAP),
-         ALLOW(__NR_futex), ALLOW(__NR_sched_yield), ALLOW(__NR_prctl), ALLOW(__NR_getppid),
+         CALL(__NR_lseek, CHANNEL, TRAP),
+         CALL(__NR_write, CHANNEL, TRAP),
+         ALLOW(__NR_futex), ALLOW(__NR_prctl), ALLOW(__NR_getppid),
          ALLOW(__NR_exit_group)),
     FROM(STUB_CTX_TEXT, 0x1000,
          ALLOW(__NR_futex), ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_sigaltstack),
@@ -335,7 +339,7 @@ void stub_main(const u64 *stack)
             value = fd >= 0 ? fd : -EINVAL;
             break;
         case STUB_FD_REMOVE:
-            if (cmd.arg > (systrap ? STUB_FD_AREA : STUB_FD_CTRL))
+            if (cmd.arg > (systrap ? STUB_FD_SYSTRAP_END - 1 : STUB_FD_CTRL))
                 sys3(__NR_close, cmd.arg, 0, 0);
             continue;
         }

@@ -24,7 +24,8 @@
 #define C_PID 0
 #define C_SEQ 8
 #define C_COUNT 12
-#define C_DONE 16
+#define C_CHANNEL 16
+#define C_ONE 24
 #define C_OPS 64
 /* struct stub_ctx */
 #define A_TURN 0
@@ -115,19 +116,13 @@ keeper_wait:
 3:  add $56, %r12
     dec %r13d
     jnz 2b
-keeper_done: /* who asked may not sleep yet */
-    lea C_DONE(%rbx), %rdi
-    mov $FUTEX_WAKE, %esi
-    mov $1, %edx
-    mov $__NR_futex, %eax
+keeper_done:
+    mov C_CHANNEL(%rbx), %edi
+    lea C_ONE(%rbx), %rsi
+    mov $8, %edx
+    mov $__NR_write, %eax
     syscall
-    cmp $1, %eax
-    je keeper_wait
-    mov $__NR_sched_yield, %eax
-    syscall
-    jmp keeper_done
-    /* A number goes to the sentry as the position of the control file: the one thing the two share
-     * that no guest thread can reach. Errors as 2^32 + errno. */
+    jmp keeper_wait
 keeper_cloned:
     test %rax, %rax
     jz ctx_setup
@@ -135,7 +130,8 @@ keeper_cloned:
     jb 4f
     neg %rax
     bts $32, %rax
-4:  mov $STUB_FD_CTRL, %edi
+4:  mov C_CHANNEL(%rbx), %edi
+    inc %edi
     mov %rax, %rsi
     xor %edx, %edx
     mov $__NR_lseek, %eax
