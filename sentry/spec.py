@@ -50,8 +50,8 @@ A process:
     stdio       [int]      descriptors of the guest's 0, 1, 2
     preserve    [int]      descriptors that become the guest's 3, 4, ...
 
-A mount is {"type": T, "dst": str, "fd": int, "overlay": bool, "flags": [str], "options": str} with T one of MOUNT_TYPES (gofer: fd is its
-9P socket; overlay: changes stay in memory) and flags of MOUNT_FLAGS.
+A mount is {"type": T, "dst": str, "fd": int, "overlay": bool, "flags": [str], "options": str, "source": str} with T
+one of MOUNT_TYPES (gofer: fd is its 9P socket; overlay: changes stay in memory), source what /proc/mounts shows ("": a name of the sentry's) and flags of MOUNT_FLAGS.
 A device is {"path": str, "type": "c", "b", "u" or "p", "major", "minor", "mode", "uid", "gid": int}.
 """
 
@@ -86,13 +86,16 @@ class SpecError(SandboxError):
 
 
 class MountSpec:
-    def __init__(self, kind: str, dst: bytes, fd: int, flags: int, overlay: bool, options: str) -> None:
+    def __init__(
+        self, kind: str, dst: bytes, fd: int, flags: int, overlay: bool, options: str, source: bytes = b""
+    ) -> None:
         self.kind: str = kind
         self.dst: bytes = dst
         self.fd: int = fd
         self.flags: int = flags  # MS_*
         self.overlay: bool = overlay
         self.options: str = options
+        self.source: bytes = source
 
     @property
     def readonly(self) -> bool:
@@ -260,9 +263,7 @@ class Reader:
 
     def end(self) -> None:
         if self.value:
-            raise SpecError(
-                f"{self.where} has unknown keys: {', '.join(sorted(self.value))}"
-            )
+            raise SpecError(f"{self.where} has unknown keys: {', '.join(sorted(self.value))}")
 
 
 def as_bytes(v: str, r: Reader, key: str) -> bytes:
@@ -284,7 +285,7 @@ def parse_mount(r: Reader) -> MountSpec:
         if bit is None:
             raise r.bad("flags", f"a list of {', '.join(MOUNT_FLAGS)}")
         flags |= bit
-    mount = MountSpec(kind, dst, fd, flags, r.flag("overlay"), r.name("options", ""))
+    mount = MountSpec(kind, dst, fd, flags, r.flag("overlay"), r.name("options", ""), r.text("source", ""))
     if not mount.dst.startswith(b"/"):
         raise SpecError(f"{r.where}.dst is not absolute")
     if kind == "gofer" and mount.fd < 0:
@@ -319,9 +320,7 @@ def parse_capabilities(r: Reader) -> dict[str, int]:
         for word in r.texts(name):
             number = CAPABILITIES.get(word.decode("utf-8", "replace").upper())
             if number is None:
-                raise SpecError(
-                    f"{r.where}.{name}: unknown capability {word.decode('utf-8', 'replace')}"
-                )
+                raise SpecError(f"{r.where}.{name}: unknown capability {word.decode('utf-8', 'replace')}")
             bits |= 1 << number
         sets[name] = bits
     r.end()

@@ -132,6 +132,8 @@ def attach(container: Container, ns: MountNamespace, root: Path, m: MountSpec) -
             below = make_place(ns, root, m.dst, True).inode
         inode = root_inode(container, m, below)
         place = make_place(ns, root, m.dst, inode.mode & S.S_IFMT == S.S_IFDIR)
+        if m.source:
+            inode.sb.source = m.source
         made = ns.mount(inode.sb, inode, place, m.flags)
         if not m.flags & M.MS_NOATIME:
             made.flags |= M.MS_RELATIME
@@ -234,6 +236,16 @@ def console(root: Path) -> Path | None:
     except Errno:
         return None
     return place if place.inode.mode & S.S_IFMT == S.S_IFCHR else None
+
+
+def make_directory(root: Path, path: bytes) -> None:
+    """A container's working directory is made if it is missing, as other runtimes do. One that can't be is told of later."""
+    ns = root.mount.ns
+    if ns is not None:
+        try:
+            make_place(ns, root, path, True)
+        except Errno:
+            pass
 
 
 def working_directory(root: Path, cwd: bytes) -> Path:

@@ -115,8 +115,9 @@ class Creation:
         state.pid, state.started = self.pid, start_time(self.pid)
         directory.write(state)
         heard(line, "namespaces", self.pid)
-        plain = json.dumps(state.to_oci(lifecycle.CREATING)).encode()
-        for moment in ("prestart", "createRuntime"):
+        # prestart is older than the status "creating": hooks of that kind were given "created"
+        for moment, status in (("prestart", lifecycle.CREATED), ("createRuntime", lifecycle.CREATING)):
+            plain = json.dumps(state.to_oci(status)).encode()
             hooks.run_all(moment, [h.to_plain() for h in config.hooks[moment]], plain)
         line.say({"go": True})
         heard(line, "ready", self.pid)

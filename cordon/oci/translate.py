@@ -80,6 +80,7 @@ class Plan:
             plain["fd"] = self.export(source, m.on("ro"))
             self.view.append((source, m.destination, m.on("ro")))
             return plain
+        plain["source"] = m.source
         where = m.destination.rstrip("/")
         if m.kind in ("tmpfs", "ramfs", "devtmpfs"):
             plain["type"] = "dev" if where == "/dev" else "tmpfs"
