@@ -57,6 +57,8 @@ def build(container: Container, p: ProcessSpec, init: bool) -> Task:
     assert root is not None
     creds = credentials(p)
     limits = limits_of(p)
+    if init and container.ident:
+        tree.make_directory(root, p.cwd)
     cwd = tree.working_directory(root, p.cwd)
     program = tree.find_program(root, cwd, creds, p.args[0], p.env)
     fds = FDTable()

@@ -203,7 +203,7 @@ class Kernel:
 
     def load(self, container: Container, start: Start, init: bool) -> Task:
         """Makes a process with its program loaded; Errno when the program cannot be executed. It does not run yet."""
-        from sentry.kernel import execve
+        from sentry.kernel import execve, home
         from sentry.mm.address_space import AddressSpace
 
         t = self.new_process(container, AddressSpace(self), start)
@@ -212,6 +212,8 @@ class Kernel:
             container.pidns.init = tg
             tg.is_init = True
         try:
+            if container.ident and not any(e.startswith(b"HOME=") for e in start.envp):
+                start.envp = [*start.envp, b"HOME=" + home.directory(t)]
             execve.execute_path(t, start.program, start.argv, start.envp)
         except BaseException:
             exiting.never_ran(t)

@@ -187,6 +187,24 @@ def test_what_cannot_be_had_is_refused(tmp_path: Path, container: dict[str, Any]
         assert s.sentry.wait(10) == 1
 
 
+def test_home_and_working_directory(tmp_path: Path) -> None:
+    root = make_root(tmp_path / "root")
+    (root / "etc/passwd").write_text("bad\nroot:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")
+    with Sandbox(tmp_path, IDLE, process={"cwd": "/a/new/place", "env": ["PATH=/bin"]}) as s:
+        s.line.ready()
+        assert (
+            s.run(["sh", "-c", "pwd; echo $HOME"], cwd="/a/new", env=["PATH=/bin"], uid=1000)[1]
+            == "/a/new\n/home/user\n"
+        )
+        assert (
+            s.run(["sh", "-c", "echo $HOME; readlink /proc/1/cwd"], env=["PATH=/bin"])[1]
+            == "/root\n/a/new/place\n"
+        )
+        assert s.run(["sh", "-c", "echo $HOME"], env=["PATH=/bin"], uid=7)[1] == "/\n"
+        assert s.run(["sh", "-c", "echo $HOME"], env=["PATH=/bin", "HOME=/x"])[1] == "/x\n"
+    assert (root / "a/new/place").is_dir()
+
+
 def test_settings_and_names(tmp_path: Path) -> None:
     text = outcome(
         tmp_path,
