@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,6 +98,8 @@ static i64 read_file(const struct io *io)
     i64 n;
 
     switch (atomic_load_explicit(&f->kind, memory_order_relaxed)) {
+    case CN_FILE_STREAM:
+        return io->off == AT_POS ? read_at(io, AT_POS) : -ESPIPE;
     case CN_FILE_NULL:
         return io->vectors ? -EINVAL : 0;
     case CN_FILE_ZERO:
@@ -120,6 +123,22 @@ static i64 read_file(const struct io *io)
     return n;
 }
 
+/* What a call on a connection says. Its errors are told once, so Python could not find the reason
+ * again; but it knows how to wait, and sends SIGPIPE. */
+static enum cn_fast said(struct cn_task *t, struct cn_file *f, i64 n)
+{
+    u32 kind = atomic_load_explicit(&f->kind, memory_order_relaxed);
+    u32 flags = atomic_load_explicit(&f->flags, memory_order_relaxed);
+
+    file_put(f);
+    if (n >= 0)
+        return done(t, n);
+    if (kind != CN_FILE_STREAM || n == -EFAULT || n == -EINVAL || n == -EINTR || n == -EPIPE ||
+        n == -ESPIPE || (n == -EAGAIN && !(flags & CN_FILE_NONBLOCK)))
+        return CN_UPCALL;
+    return done(t, n);
+}
+
 static enum cn_fast do_read(struct cn_task *t, i64 off, int vectors)
 {
     struct io io = {t, get(t, CN_FILE_READ), t->regs.rsi, t->regs.rdx, off, vectors};
@@ -132,8 +151,7 @@ static enum cn_fast do_read(struct cn_task *t, i64 off, int vectors)
     else if (io.count > 1024)
         io.count = 1025; /* refused below */
     n = off > INT64_MAX - (i64)MAX_RW ? -EINVAL : read_file(&io);
-    file_put(io.f);
-    return n < 0 ? CN_UPCALL : done(t, n);
+    return said(t, io.f, n);
 }
 
 /* Writing */
@@ -205,9 +223,21 @@ static i64 write_regular(const struct io *io)
     return n;
 }
 
+/* A connection takes what it has room for; who wants to wait for more of it does so in Python. */
+static i64 write_stream(const struct io *io)
+{
+    if (io->off != AT_POS)
+        return -ESPIPE;
+    if (!(atomic_load_explicit(&io->f->flags, memory_order_relaxed) & CN_FILE_NONBLOCK))
+        return -EAGAIN;
+    return write_at(io, AT_POS);
+}
+
 static i64 write_file(const struct io *io)
 {
     switch (atomic_load_explicit(&io->f->kind, memory_order_relaxed)) {
+    case CN_FILE_STREAM:
+        return write_stream(io);
     case CN_FILE_NULL:
     case CN_FILE_ZERO: /* what is written is not looked at, so it need only be addresses */
         if (io->vectors || io->addr > cn_ops->task_size ||
@@ -235,8 +265,7 @@ static enum cn_fast do_write(struct cn_task *t, i64 off, int vectors)
     else if (io.count > 1024)
         io.count = 1025;
     n = !vectors && !io.count ? 0 : write_file(&io);
-    file_put(io.f);
-    return n < 0 ? CN_UPCALL : done(t, n);
+    return said(t, io.f, n);
 }
 
 /* The calls */
@@ -318,4 +347,30 @@ enum cn_fast fast_lseek(struct cn_task *t)
     }
     file_put(f);
     return pos < 0 ? CN_UPCALL : done(t, pos);
+}
+
+/* recv(2) and send(2) without flags that change anything, and without an address. */
+static enum cn_fast stream_only(struct cn_task *t, u64 flags, enum cn_fast (*move)(struct cn_task *))
+{
+    struct cn_file *f;
+    u32 kind;
+
+    if (t->regs.r8 || (u32)t->regs.r10 & ~flags)
+        return CN_UPCALL;
+    f = file_get(t->fds, (i32)t->regs.rdi);
+    if (!f)
+        return CN_UPCALL;
+    kind = atomic_load_explicit(&f->kind, memory_order_relaxed);
+    file_put(f);
+    return kind == CN_FILE_STREAM ? move(t) : CN_UPCALL;
+}
+
+enum cn_fast fast_recvfrom(struct cn_task *t)
+{
+    return stream_only(t, MSG_NOSIGNAL, fast_read);
+}
+
+enum cn_fast fast_sendto(struct cn_task *t)
+{
+    return stream_only(t, MSG_NOSIGNAL, fast_write);
 }

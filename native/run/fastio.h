@@ -13,5 +13,7 @@ enum cn_fast fast_writev(struct cn_task *t);
 enum cn_fast fast_preadv(struct cn_task *t);
 enum cn_fast fast_pwritev(struct cn_task *t);
 enum cn_fast fast_lseek(struct cn_task *t);
+enum cn_fast fast_recvfrom(struct cn_task *t);
+enum cn_fast fast_sendto(struct cn_task *t);
 
 #endif

@@ -23,9 +23,16 @@ enum {
     CN_FILE_ZERO = 2, /* /dev/zero */
     CN_FILE_HOST = 3, /* a regular host file, at positions of our own */
     CN_FILE_OWN = 4, /* ... at the position that the host keeps, which others share */
-    CN_FILE_MEM = 5 /* a memory object */
+    CN_FILE_MEM = 5, /* a memory object */
+    CN_FILE_STREAM = 6 /* a connection: a host socket that does not block */
 };
-enum { CN_FILE_READ = 1, CN_FILE_WRITE = 2, CN_FILE_APPEND = 4, CN_FILE_NOATIME = 8 };
+enum {
+    CN_FILE_READ = 1,
+    CN_FILE_WRITE = 2,
+    CN_FILE_APPEND = 4,
+    CN_FILE_NOATIME = 8,
+    CN_FILE_NONBLOCK = 16
+};
 
 /* The data of an inode as far as the descriptions of it share something. Times are ns since the
  * epoch, 0 for never. Python reads and writes the fields with K held. */

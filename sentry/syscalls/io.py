@@ -290,6 +290,7 @@ def ioctl(t: Task, fd: int, cmd: int, arg: int) -> int:
         if cmd == IOC.FIOASYNC:
             sigio.set_async(file, fd, on)
         file.set_flags(file.flags | bit if on else file.flags & ~bit)
+        file.remirror()
         return 0
     inode = file.inode
     if inode is not None and inode.mode & S.S_IFMT in (S.S_IFREG, S.S_IFDIR):

@@ -32,10 +32,12 @@ MIRROR_ZERO: Final = 2
 MIRROR_HOST: Final = 3
 MIRROR_OWN: Final = 4
 MIRROR_MEM: Final = 5
+MIRROR_STREAM: Final = 6
 MIRROR_READ: Final = 1
 MIRROR_WRITE: Final = 2
 MIRROR_APPEND: Final = 4
 MIRROR_NOATIME: Final = 8
+MIRROR_NONBLOCK: Final = 16
 NULL: Final = ffi.NULL
 
 
@@ -116,6 +118,8 @@ class File:
         path = self.path
         if flags & F.O_NOATIME or path is None or path.mount.flags & (M.MS_NOATIME | M.MS_RDONLY):
             out |= MIRROR_NOATIME
+        if flags & F.O_NONBLOCK:
+            out |= MIRROR_NONBLOCK
         return out
 
     def mirror_into(self, table: ffi.CData, fd: int) -> None:
@@ -142,7 +146,7 @@ class File:
     def mirror_data(self) -> ffi.CData | None:
         """What its inode's descriptions share (struct cn_data); writing needs it, but for devices and MIRROR_OWN."""
         inode = self.inode
-        if inode is None or self.mirror < MIRROR_HOST or self.mirror == MIRROR_OWN:
+        if inode is None or self.mirror < MIRROR_HOST or self.mirror in (MIRROR_OWN, MIRROR_STREAM):
             return None
         if self.mirror == MIRROR_HOST and not self.writable:
             return None

@@ -14,6 +14,7 @@ from sentry.errors import Errno
 from sentry.net.inet import address, options
 from sentry.net.socket import INT, Control, Family, Received, Socket
 from sentry.net.stack import ANY4, ANY6, MAPPED, Datagram, Endpoint, Name, SendInfo, is_v4
+from sentry.vfs.file import MIRROR_STREAM
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -51,6 +52,8 @@ class InetSocket(Socket):
         self.endpoint: Endpoint = endpoint
         self.waitq = endpoint.waitq
         self.hostfd = endpoint.hostfd
+        if self.hostfd >= 0:
+            self.mirror = MIRROR_STREAM
         self.stream: bool = stream
         self.phase: int = UNCONNECTED
         self.began: bool = False  # the last connect(2) found one under way
