@@ -10,6 +10,7 @@ The document is an object with the keys below; unknown keys are refused, so that
     broker      int        for "host": inherited socket to the broker
     strace      bool       print every call to the debug log
     log         int        descriptor for the debug log, -1: none
+    profile     int        descriptor for the records of native/trace/trace.h, -1: none
     seed        int        for everything random, -1: from the host
     watchdog    int        seconds in the kernel after which a task counts as stuck, 0: nobody watches
     watchdog_ends bool     a stuck task ends the sandbox; else it is only reported
@@ -51,7 +52,8 @@ A process:
     preserve    [int]      descriptors that become the guest's 3, 4, ...
 
 A mount is {"type": T, "dst": str, "fd": int, "overlay": bool, "flags": [str], "options": str, "source": str} with T
-one of MOUNT_TYPES (gofer: fd is its 9P socket; overlay: changes stay in memory), source what /proc/mounts shows ("": a name of the sentry's) and flags of MOUNT_FLAGS.
+one of MOUNT_TYPES (gofer: fd is its 9P socket; overlay: changes stay in memory), source what /proc/mounts shows ("": a name of
+the sentry's) and flags of MOUNT_FLAGS.
 A device is {"path": str, "type": "c", "b", "u" or "p", "major", "minor", "mode", "uid", "gid": int}.
 """
 
@@ -164,6 +166,7 @@ class Spec:
         self.broker: int = -1
         self.strace: bool = False
         self.log: int = -1
+        self.profile: int = -1
         self.seed: int = -1
         self.watchdog: int = 0
         self.watchdog_ends: bool = False
@@ -445,6 +448,7 @@ def parse(text: bytes) -> Spec:
         raise SpecError("sandbox spec: spec.network is neither none nor host with a broker")
     s.strace = r.flag("strace")
     s.log = r.fd("log")
+    s.profile = r.fd("profile")
     s.seed = r.number("seed", -1)
     s.watchdog = r.number("watchdog", 0, 0)
     s.watchdog_ends = r.flag("watchdog_ends")
