@@ -79,6 +79,10 @@ class Front:
             self.loop(began + self.options.timeout if self.options.timeout else 0.0)
         finally:
             self.end()
+        if self.processes.profile >= 0:
+            from cordon import profile
+
+            profile.convert(self.processes.profile, self.options.profile)
         outcome = self.outcome()
         outcome.wall_s = time.monotonic() - began
         if saved_terminal is not None and outcome.verdict not in ("ok", "exit"):

@@ -81,6 +81,8 @@ class Options:
         #: none (loopback only), host, or ns:PATH: host sockets in that network namespace.
         self.network = "none"
         self.strace = False
+        #: File for a trace of where the time of system calls goes, "" for none.
+        self.profile = ""
         #: File for the debug log, "" for none.
         self.debug_log = ""
 

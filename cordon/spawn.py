@@ -47,6 +47,8 @@ class Processes:
         #: The broker's process and its one line; 0 and -1 without a network.
         self.broker = 0
         self.broker_ready = -1
+        #: Records for --profile, -1: none.
+        self.profile = -1
 
 
 def platform_of(options: Options) -> str:
@@ -142,6 +144,7 @@ def start(options: Options) -> Processes:
     lib.cn_adopt_orphans()
     platform = platform_of(options)
     log = open_log(options.debug_log)
+    profile = os.memfd_create("cordon-profile", os.MFD_CLOEXEC) if options.profile else -1
     terminal = os.isatty(0) and os.isatty(1)
     pairs = [socket.socketpair() for _ in range(1 + len(options.mounts))]
     patience = struct.pack("ll", GOFER_TIMEOUT, 0)
@@ -159,7 +162,7 @@ def start(options: Options) -> Processes:
     sentry_fds = [b.fileno() for _, b in pairs]
     broker_fd = far.fileno() if far is not None else -1
     sentry_doc = specs.sentry_document(
-        options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal, broker_fd
+        options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal, broker_fd, profile
     )
 
     def tied(body: Callable[[], int]) -> Callable[[], int]:
@@ -168,9 +171,10 @@ def start(options: Options) -> Processes:
 
         return run
 
-    sentry = fork(tied(lambda: sentry_body(sentry_doc)), [*sentry_fds, *stdio, theirs.fileno(), log, broker_fd])
+    sentry = fork(tied(lambda: sentry_body(sentry_doc)), [*sentry_fds, *stdio, theirs.fileno(), log, broker_fd, profile])
     gofer = fork(tied(lambda: gofer_body(gofer_doc)), [*gofer_fds, ready_out, log])
     started = Processes(gofer, sentry, ours, ready)
+    started.profile = profile
     if line is not None and far is not None:
         started.broker_ready, said = os.pipe()
         near = line.fileno()

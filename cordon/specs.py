@@ -89,6 +89,7 @@ def sentry_document(
     log: int,
     terminal: bool,
     broker: int = -1,
+    profile: int = -1,
 ) -> dict[str, Any]:
     """`fds`: the sentry's ends of the 9P sockets in the same order. broker: its end of the line to the broker, -1: no network."""
     mounts: list[dict[str, Any]] = [{"type": kind, "dst": dst} for kind, dst in KERNEL_MOUNTS]
@@ -121,5 +122,6 @@ def sentry_document(
         "memory": options.memory,
         "strace": options.strace,
         "log": log,
+        "profile": profile,
         "container": container,
     }

@@ -50,10 +50,12 @@ class Lib:
     CN_FILE_HOST: int
     CN_FILE_MEM: int
     CN_FILE_NOATIME: int
+    CN_FILE_NONBLOCK: int
     CN_FILE_NONE: int
     CN_FILE_NULL: int
     CN_FILE_OWN: int
     CN_FILE_READ: int
+    CN_FILE_STREAM: int
     CN_FILE_WRITE: int
     CN_FILE_ZERO: int
     CN_GF_ATTR: int
@@ -80,6 +82,13 @@ class Lib:
     CN_STOP_NONE: int
     CN_STOP_SYSCALL: int
     CN_TIMEOUT: int
+    CN_TRACE_BLOCK: int
+    CN_TRACE_GOFER: int
+    CN_TRACE_GUEST: int
+    CN_TRACE_KERNEL: int
+    CN_TRACE_LOCK: int
+    CN_TRACE_NAME: int
+    CN_TRACE_STOP: int
     CN_VMA_DONTDUMP: int
     CN_VMA_DONTFORK: int
     CN_VMA_GROWSDOWN: int
@@ -264,6 +273,9 @@ class Lib:
     def cn_task_set_xstate(self, a0: CData | bytes, a1: CData | bytes, a2: int, /) -> int: ...
     def cn_task_wake(self, a0: CData | bytes, /) -> None: ...
     def cn_thread_unpin(self) -> None: ...
+    def cn_trace_name(self, a0: int, a1: int, a2: CData | bytes, a3: int, /) -> None: ...
+    def cn_trace_start(self, a0: int, a1: int, /) -> int: ...
+    def cn_trace_stop(self) -> int: ...
     def cn_tree_attach(self, a0: int, a1: int, a2: CData | bytes, /) -> int: ...
     def cn_tree_clone(self, a0: int, a1: CData | bytes, a2: int, /) -> int: ...
     def cn_tree_setattr(self, a0: int, a1: int, a2: int, /) -> int: ...

@@ -21,7 +21,7 @@ from sentry.kernel.creds import Creds
 from sentry.kernel.kernel import Kernel
 from sentry.mm import memfile
 from sentry.net import start as network
-from sentry.strace import tracer
+from sentry.strace import profiling, tracer
 from sentry.vfs.special import anon_dev
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ class Sandbox:
             self.server.add_owner(spec.control)
         if spec.listen >= 0:
             self.server.listen(spec.listen)
+        if spec.profile >= 0:
+            profiling.start(spec.profile)
         if spec.strace:
             tracer.start(spec.log if spec.log >= 0 else 2)
         container = build_container(self.kernel, spec.container, self.server)
@@ -179,6 +181,7 @@ class Sandbox:
             self.server.failed(e)
             raise
         finally:
+            profiling.stop()
             self.server.finish()
 
 

@@ -56,6 +56,10 @@ def parser() -> Parser:
         help="none (default: loopback in the sandbox), host, or ns:PATH: host sockets in that network namespace",
     )  # fmt: skip
     p.add_argument("--strace", action="store_true", help="print every system call to stderr or the debug log")
+    p.add_argument(
+        "--profile", default="", metavar="FILE",
+        help="write where the time of system calls went, for ui.perfetto.dev (Chrome JSON trace format)",
+    )  # fmt: skip
     p.add_argument("--debug-log", default="", metavar="FILE", help="write messages for developers to a file")
     p.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return p
@@ -80,6 +84,7 @@ def options_of(argv: list[str]) -> Options:
         options.set_pids(a.pids)
     options.network = a.network
     options.strace = a.strace
+    options.profile = a.profile
     options.debug_log = a.debug_log
     options.check()
     return options

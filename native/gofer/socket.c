@@ -1,5 +1,6 @@
 /* 9P messages over a stream socket, with passed descriptors; see gofer.h. */
 #include "gofer.h"
+#include "../trace/trace.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -163,9 +164,13 @@ int cn_p9_call(int fd, const uint8_t *request, uint32_t len, uint32_t last, uint
         { .iov_base = tag, .iov_len = sizeof tag },
         { .iov_base = (void *)(uintptr_t)(request + at + sizeof tag), .iov_len = len - at - sizeof tag },
     };
+    if (CN_UNLIKELY(cn_trace_on))
+        cn_trace_begin(CN_TRACE_GOFER);
     int r = send_all(fd, iov, 3, -1);
     if (!r)
         r = receive(fd, reply, cap, &got);
+    if (CN_UNLIKELY(cn_trace_on))
+        cn_trace_end();
     if (r >= 0 && memcmp(reply + TYPE + 1, tag, sizeof tag))
         r = -EPROTO;
     if (r < 0 && got >= 0) {

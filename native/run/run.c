@@ -16,6 +16,7 @@
 
 #include "../mm/memfile.h"
 #include "../mm/mm.h"
+#include "../trace/trace.h"
 #include "fast.h"
 #include "klock.h"
 #include "names.h"
@@ -191,7 +192,11 @@ static int run(struct cn_task *t)
         }
         if (CN_UNLIKELY(cn_memfile_denied()))
             return -ENOMEM;
+        if (CN_UNLIKELY(cn_trace_on))
+            cn_trace_mark(t, CN_TRACE_GUEST);
         rc = cn_ops->ctx_switch(p->ctx, &t->regs, &t->stop);
+        if (CN_UNLIKELY(cn_trace_on))
+            cn_trace_mark(t, CN_TRACE_STOP);
         if (CN_UNLIKELY(rc < 0))
             return rc;
         cn_count(&cn_stats.stops[t->stop.reason & 7]);
@@ -230,7 +235,11 @@ int cn_task_run(struct cn_task *t)
         adopt_thread(p);
     cn_kunlock();
     rc = run(t);
+    if (CN_UNLIKELY(cn_trace_on))
+        cn_trace_mark(t, CN_TRACE_LOCK);
     cn_klock();
+    if (CN_UNLIKELY(cn_trace_on))
+        cn_trace_mark(t, CN_TRACE_KERNEL);
     return rc;
 }
 
@@ -274,9 +283,13 @@ static void sleep_on(struct cn_task_priv *p, i64 deadline_ns)
     struct timespec ts = {deadline_ns / 1000000000, deadline_ns % 1000000000};
     int rc;
 
+    if (CN_UNLIKELY(cn_trace_on))
+        cn_trace_begin(CN_TRACE_BLOCK);
     do
         rc = cn_futex_wait(&p->word, SLEEPING, deadline_ns < 0 ? NULL : &ts);
     while (rc != -ETIMEDOUT && atomic_load(&p->word) == SLEEPING);
+    if (CN_UNLIKELY(cn_trace_on))
+        cn_trace_end();
 }
 
 int cn_task_block(struct cn_task *t, int64_t deadline_ns)

@@ -24,6 +24,7 @@ from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
 from sentry.kernel.signals import SIG_DFL, SIG_IGN
 from sentry.kernel.wait import TaskWaiter
+from sentry.strace import profiling
 from sentry.vfs import access, opening, walk
 
 if TYPE_CHECKING:
@@ -285,6 +286,7 @@ def change_over(t: Task, new: Loaded, creds: Creds, secure: bool, comm: bytes) -
     if secure:
         t.pdeathsig = 0
     t.comm = comm
+    profiling.name(t)
     t.rseq = 0
     t.rseq_len = 0
     t.rseq_sig = 0

@@ -14,6 +14,7 @@ from sentry.kernel.deliver import TaskExit
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.task import RUN, SYSCALL
 from sentry.mm import memfile
+from sentry.strace import profiling
 from sentry.syscalls import dispatch
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def run_task(t: Task) -> None:
     """Runs a guest thread to its end. Called and returns with K held."""
     try:
         try:
+            profiling.name(t)
             loop(t)
         except TaskExit:
             pass
