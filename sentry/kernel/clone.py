@@ -120,6 +120,8 @@ def clone(t: Task, a: CloneArgs) -> int:
 
 
 def pick_pid(t: Task, a: CloneArgs) -> int:
+    if t.policy == S.SCHED_DEADLINE:  # sched(7): only with SCHED_RESET_ON_FORK
+        raise Errno(E.EAGAIN)
     if a.set_tid:
         if t.pidns.used(a.set_tid):
             raise Errno(E.EEXIST)

@@ -134,6 +134,7 @@ class Task:
         self.mempolicy_nodes: int = 0
         self.policy: int = SCHED.SCHED_OTHER
         self.rt_priority: int = 0
+        self.sched_deadline: tuple[int, int, int] = (0, 0, 0)  # runtime, deadline and period of SCHED_DEADLINE, ns
         self.affinity: int = 0  # CPU set as a bit mask; 0: all
 
         # Resource use (sentry/kernel/rusage.py)

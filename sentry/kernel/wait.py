@@ -23,9 +23,14 @@ class Waiter:
 
     def __init__(self, mask: int) -> None:
         self.mask: int = mask
+        self.exclusive: bool = False  # of the exclusive ones, one that `takes` it is enough for an event (EPOLLEXCLUSIVE)
 
     def wake(self, events: int) -> None:
         raise NotImplementedError
+
+    def takes(self) -> bool:
+        """Would somebody handle an event now?"""
+        return True
 
 
 class TaskWaiter(Waiter):
@@ -69,8 +74,13 @@ class WaitQueue:
     def notify(self, events: int) -> None:
         """The bits in `events` may have become ready: wakes every waiter registered for one of them."""
         if self.waiters:
+            taken = False
             for w in self.waiters[:]:
                 if w.mask & events:
+                    if w.exclusive:
+                        if taken:
+                            continue
+                        taken = w.takes()
                     w.wake(events)
 
 

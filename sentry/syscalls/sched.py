@@ -88,6 +88,15 @@ def check_policy(t: Task, other: Task, policy: int, priority: int) -> None:
     may_change(t, other)
 
 
+def check_deadline(t: Task, other: Task, priority: int, runtime: int, deadline: int, period: int) -> None:
+    """sched(7): a microsecond <= runtime <= deadline <= period; the period is the deadline when it is 0."""
+    if priority or not 1024 <= runtime <= deadline <= (period or deadline) < 1 << 63:
+        raise Errno(E.EINVAL)
+    may_change(t, other)
+    if not t.creds.has(C.CAP_SYS_NICE):
+        raise Errno(E.EPERM)
+
+
 def sched_setscheduler(t: Task, pid: int, policy: int, param: int) -> int:
     """sched_setscheduler(2)."""
     if param == 0:
@@ -99,6 +108,7 @@ def sched_setscheduler(t: Task, pid: int, policy: int, param: int) -> int:
     check_policy(t, other, policy, priority)
     other.policy = policy
     other.rt_priority = priority
+    other.sched_deadline = (0, 0, 0)
     return 0
 
 
@@ -159,21 +169,26 @@ def sched_getattr(t: Task, pid: int, addr: int, size: int, flags: int) -> int:
     other = find(t, pid)
     reset = 1 if other.policy & RESET_ON_FORK else 0
     policy = other.policy & ~RESET_ON_FORK
-    t.mm.write(addr, ATTR.pack(ATTR.size, policy, reset, other.nice, other.rt_priority, 0, 0, 0))
+    t.mm.write(addr, ATTR.pack(ATTR.size, policy, reset, other.nice, other.rt_priority, *other.sched_deadline))
     return 0
 
 
 def sched_setattr(t: Task, pid: int, addr: int, flags: int) -> int:
-    """sched_setattr(2), without SCHED_DEADLINE."""
+    """sched_setattr(2): kept and told, as all policies are; the host schedules."""
     if addr == 0:
         raise Errno(E.EINVAL)
     size = t.mm.read_u32(addr)
     if flags or (size and size < ATTR.size):
         raise Errno(E.EINVAL)
-    _, policy, bits, nice, priority, _, _, _ = ATTR.unpack(t.mm.read(addr, ATTR.size))
+    _, policy, bits, nice, priority, runtime, deadline, period = ATTR.unpack(t.mm.read(addr, ATTR.size))
     other = find(t, pid)
-    check_policy(t, other, policy, priority)
-    set_nice(t, other, nice)
+    if policy == S.SCHED_DEADLINE:
+        check_deadline(t, other, priority, runtime, deadline, period)
+        other.sched_deadline = (runtime, deadline, period or deadline)
+    else:
+        check_policy(t, other, policy, priority)
+        set_nice(t, other, nice)
+        other.sched_deadline = (0, 0, 0)
     other.policy = policy | (RESET_ON_FORK if bits & 1 else 0)
     other.rt_priority = priority
     return 0

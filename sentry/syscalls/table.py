@@ -385,7 +385,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(311, "process_vm_writev", memory.process_vm_writev, "pid:pid local:addr liovcnt:size remote:addr riovcnt:size flags:size", FULL),
     Row(312, "kcmp", process.kcmp, "pid1:pid pid2:pid type:int idx1:size idx2:size", PARTIAL, "not KCMP_IO, KCMP_SYSVSEM, KCMP_EPOLL_TFD"),
     Row(313, "finit_module", privileged.not_permitted, "fd:fd params:str flags:int", ERRNO, "belongs to the machine: EPERM"),
-    Row(314, "sched_setattr", sched.sched_setattr, "pid:pid attr:addr flags:uint", PARTIAL, "no SCHED_DEADLINE"),
+    Row(314, "sched_setattr", sched.sched_setattr, "pid:pid attr:addr flags:uint", PARTIAL, "kept and told; the host schedules"),
     Row(315, "sched_getattr", sched.sched_getattr, "pid:pid attr:addr size:uint flags:uint", FULL),
     Row(316, "renameat2", dir.renameat2, "olddirfd:dirfd old:path newdirfd:dirfd new:path flags:uint", PARTIAL, "RENAME_WHITEOUT is refused"),
     Row(317, "seccomp", process.seccomp, "op:uint flags:uint args:addr", PARTIAL, "no user notification"),

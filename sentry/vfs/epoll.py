@@ -38,6 +38,10 @@ class EpollItem(Waiter):
     def set_events(self, events: int) -> None:
         self.events = events | ALWAYS
         self.mask = self.events & ~MODES
+        self.exclusive = bool(events & P.EPOLLEXCLUSIVE)
+
+    def takes(self) -> bool:
+        return bool(self.instance.waitq.waiters)
 
     def wake(self, events: int) -> None:
         self.instance.item_ready(self)

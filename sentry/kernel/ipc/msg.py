@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 MSGMAX: Final = 8192
+MSGMNI: Final = 32000  # queues
 MSGMNB: Final = 16384
 TAIL: Final = struct.Struct("<qqqQQQiiQQ")
 
@@ -77,7 +78,7 @@ class MessageQueues:
     """The queues of a namespace."""
 
     def __init__(self) -> None:
-        self.registry: Registry[MessageQueue] = Registry()
+        self.registry: Registry[MessageQueue] = Registry(MSGMNI)
 
     def get(self, t: Task, key: int, flags: int) -> int:
         found = self.registry.lookup(t, key, flags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import struct
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -75,10 +76,13 @@ T = TypeVar("T", bound=IpcObject)
 class Registry(Generic[T]):
     """Objects of one kind. An id is the slot plus a sequence number, so that ids are not soon used again."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_OBJECTS) -> None:
+        self.most: int = most
         self.slots: dict[int, T] = {}
         self.keys: dict[int, T] = {}
         self.next_seq: int = 0
+        self.free: list[int] = []  # a heap of slots below `fresh` that are not in use
+        self.fresh: int = 0  # from here on none was ever used
 
     def lookup(self, t: Task, key: int, flags: int) -> T | None:
         """The object of a key for a get call; None: make one. EEXIST, ENOENT, EACCES."""
@@ -96,10 +100,12 @@ class Registry(Generic[T]):
 
     def add(self, obj: T) -> int:
         """Gives a new object its id; ENOSPC."""
-        slot = 0
-        while slot in self.slots:
-            slot += 1
-        if slot >= MAX_OBJECTS:
+        if self.free:
+            slot = heapq.heappop(self.free)
+        elif self.fresh < self.most:
+            slot = self.fresh
+            self.fresh += 1
+        else:
             raise Errno(E.ENOSPC)
         obj.seq = self.next_seq
         self.next_seq = (self.next_seq + 1) & 0x7FFF
@@ -121,8 +127,8 @@ class Registry(Generic[T]):
         return obj
 
     def at(self, index: int) -> T:
-        """The object in a slot (the *_STAT commands)."""
-        obj = self.slots.get(index)
+        """The object in a slot (the *_STAT commands), of which an id says the same, too."""
+        obj = None if index < 0 else self.slots.get(index % MAX_OBJECTS)
         if obj is None:
             raise Errno(E.EINVAL)
         return obj
@@ -130,7 +136,9 @@ class Registry(Generic[T]):
     def remove(self, obj: T) -> None:
         """IPC_RMID: the id is free."""
         obj.removed = True
-        self.slots.pop(obj.ident % MAX_OBJECTS, None)
+        slot = obj.ident % MAX_OBJECTS
+        if self.slots.pop(slot, None) is not None:
+            heapq.heappush(self.free, slot)
         self.forget_key(obj)
 
     def forget_key(self, obj: T) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SEMMSL: Final = 32000
 SEMOPM: Final = 500
 SEMVMX: Final = 32767
+SEMMNI: Final = 32000  # sets
 TAIL: Final = struct.Struct("<qqqqQQQ")
 BLOCKED: Final = -1
 
@@ -82,7 +83,7 @@ class Semaphores:
     """The sets of a namespace."""
 
     def __init__(self) -> None:
-        self.registry: Registry[SemSet] = Registry()
+        self.registry: Registry[SemSet] = Registry(SEMMNI)
 
     def get(self, t: Task, key: int, count: int, flags: int) -> int:
         if not 0 <= count <= SEMMSL:

@@ -22,6 +22,7 @@ LARGEST: Final = 1 << 46  # what an object can be
 DEST: Final = 0o1000
 LOCKED: Final = 0o2000
 PAGE: Final = 4096
+SHMMNI: Final = 4096  # segments
 TAIL: Final = struct.Struct("<QqqqiiQQQ")
 
 
@@ -47,7 +48,7 @@ class SharedMemory:
     """The segments of a namespace."""
 
     def __init__(self) -> None:
-        self.registry: Registry[Segment] = Registry()
+        self.registry: Registry[Segment] = Registry(SHMMNI)
         self.dying: list[Segment] = []  # removed, still attached
 
     def attached(self, t: Task, seg: Segment) -> int:
