@@ -374,26 +374,26 @@ class Client:
         part, offset = self.list_from(fid, offset)
         return self.parse(part), offset
 
-    def list_from(self, fid: int, offset: int) -> tuple[Part, int]:
+    def list_from(self, fid: int, offset: int, dirs: bool = False) -> tuple[Part, int]:
         """Some entries from `offset` (0: the start), and the offset to go on from, -1 after the last."""
         out = self.begin(C.TREADDIRATTR)
         out.u32(fid)
         out.u64(offset)
-        out.u32(self.msize - C.IOHDR)
+        out.u32(self.msize - C.IOHDR | (C.LIST_DIRS if dirs else 0))
         reply = self.call(C.TREADDIRATTR)
         try:
             return self.part(reply)
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
 
-    def list_at(self, fid: int, name: bytes) -> tuple[int, Attr, Part, int]:
+    def list_at(self, fid: int, name: bytes, dirs: bool = False) -> tuple[int, Attr, Part, int]:
         """Walks to a directory in a directory and reads its first entries: (fid, attributes, entries, offset to go on from)."""
         new = self.new_fid()
         out = self.begin(C.TLISTAT)
         out.u32(fid)
         out.u32(new)
         out.string(name)
-        out.u32(self.msize)
+        out.u32(self.msize | (C.LIST_DIRS if dirs else 0))
         reply, errno = self.call_raw(C.TLISTAT)
         if errno:
             self.free.append(new)

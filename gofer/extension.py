@@ -129,21 +129,23 @@ class ExtendedConnection(Connection):
     def t_readdirattr(self, r: Reader) -> None:
         fid = self.fid(r)
         offset = r.u64()
-        count = min(r.u32(), self.msize - C.IOHDR)
+        count = r.u32()
         r.end()
-        n = self.list_entries(fid, offset, count)
+        n = self.list_entries(fid, offset, count, self.msize - C.IOHDR)
         out = self.reply(C.TREADDIRATTR + 1)
         out.u8(self.status[0])
         out.u32(n)
         out.raw(self.dataview[0:n])
 
-    def list_entries(self, fid: Fid, offset: int, count: int) -> int:
-        """Puts entries into `data`, and whether they are the last into `status`; their bytes."""
+    def list_entries(self, fid: Fid, offset: int, count: int, most: int) -> int:
+        """Puts entries into `data`, and whether they are the last into `status`; their bytes. count: of the request."""
+        attrs = lib.CN_GF_DIR_ATTRS if count & C.LIST_DIRS else lib.CN_GF_ATTRS
+        count = min(count & ~C.LIST_DIRS, most)
         if not fid.isdir:
             raise P9Error(E.ENOTDIR)
         if fid.listing < 0:
             fid.listing = self.open_io(fid, os.O_RDONLY)
-        n = check(lib.cn_gf_readdir(fid.listing, offset, 1, self.data, count, self.status))
+        n = check(lib.cn_gf_readdir(fid.listing, offset, attrs, self.data, count, self.status))
         if self.status[0]:
             os.close(fid.listing)
             fid.listing = -1
@@ -153,12 +155,12 @@ class ExtendedConnection(Connection):
         fid = self.fid(r)
         number = r.u32()
         name = self.name(r)
-        count = min(r.u32(), self.msize - C.IOHDR - C.ATTR)
+        count = r.u32()
         r.end()
         self.new_fid(number)
         found = self.child(fid, name)
         try:
-            n = self.list_entries(found, 0, count)
+            n = self.list_entries(found, 0, count, self.msize - C.IOHDR - C.ATTR)
         except (P9Error, OSError):
             found.close()
             raise

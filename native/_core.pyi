@@ -59,6 +59,8 @@ class Lib:
     CN_FILE_WRITE: int
     CN_FILE_ZERO: int
     CN_GF_ATTR: int
+    CN_GF_ATTRS: int
+    CN_GF_DIR_ATTRS: int
     CN_GF_MAX_POLICY: int
     CN_GF_MAX_WALK: int
     CN_GF_QID: int

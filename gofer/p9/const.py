@@ -46,6 +46,7 @@ NO_OPEN: Final = 0xFFFFFFFF
 HEADER: Final = 7  # size[4] type[1] tag[2]
 IOHDR: Final = 24  # room for the header of a message that carries data
 MSIZE: Final = 256 * 1024
+LIST_DIRS: Final = 1 << 31  # in the count of Treaddirattr and Tlistat: attributes of directories alone
 MIN_MSIZE: Final = 4096
 ATTR: Final = 153
 QID: Final = 13

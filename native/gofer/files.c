@@ -217,12 +217,17 @@ static int is_dots(const char *name)
     return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-/* One entry at p, which has room for it. */
-static u8 *put_entry(int dirfd, const struct entry *e, size_t l, int attrs, u8 *p)
+/* One entry at p, which has room for it. dev: of the directory, for CN_GF_DIR_ATTRS. */
+static u8 *put_entry(int dirfd, const struct entry *e, size_t l, int attrs, u64 dev, u8 *p)
 {
     struct statx x;
     u8 type = e->type;
-    if (attrs) {
+    if (attrs == CN_GF_DIR_ATTRS && type != DT_DIR && type != DT_UNKNOWN) {
+        memset(p, 0, CN_GF_ATTR);
+        put(p + 13, e->ino, 8);
+        put(p + 137, dev, 8);
+        p += CN_GF_ATTR;
+    } else if (attrs) {
         if (get_statx(dirfd, e->name, &x)) {
             memset(p, 0, CN_GF_ATTR);
         } else {
@@ -247,7 +252,12 @@ int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t 
     char buf[32768] __attribute__((aligned(8)));
     const size_t fixed = (attrs ? CN_GF_ATTR : CN_GF_QID) + 8 + 1 + 2;
     u8 *p = out;
+    struct statx dir = { 0 };
+    u64 dev;
     *eof = 0;
+    if (attrs == CN_GF_DIR_ATTRS && get_statx(dirfd, "", &dir))
+        return -errno;
+    dev = makedev(dir.stx_dev_major, dir.stx_dev_minor);
     if (lseek(dirfd, (off_t)offset, SEEK_SET) < 0)
         return -errno;
     for (;;) {
@@ -270,7 +280,7 @@ int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t 
                 continue;
             if (fixed + l > cap - (size_t)(p - out))
                 return p > out ? (int)(p - out) : -EINVAL;
-            p = put_entry(dirfd, e, l, attrs, p);
+            p = put_entry(dirfd, e, l, attrs, dev, p);
         }
     }
 }

@@ -11,6 +11,8 @@
 enum {
     CN_GF_ATTR = 153,  /* bytes of an attribute record: the body of Rgetattr; its gen field holds the host's st_dev */
     CN_GF_QID = 13,
+    CN_GF_ATTRS = 1, /* of cn_gf_readdir */
+    CN_GF_DIR_ATTRS = 2,
     CN_GF_MAX_WALK = 64,
     CN_GF_MAX_POLICY = 64
 };
@@ -50,8 +52,8 @@ int cn_gf_utimes(int fd, int64_t asec, int64_t ansec, int64_t msec, int64_t mnse
 /* statfs(2) of a descriptor: type bsize blocks bfree bavail files ffree fsid namelen. */
 int cn_gf_statfs(int fd, uint64_t *out);
 /* Entries of an open directory from `offset` (0 or one it gave), encoded to at most cap bytes of out. Plain: as Rreaddir
- * (qid offset type name). attrs: attr[153] offset[8] type[1] name[s] for each, without "." and ".."; an attr of valid 0 was
- * not to be had. Returns the bytes or -errno (-EINVAL: cap too small for the next entry); *eof is 1 when there is no more. */
+ * (qid offset type name). CN_GF_ATTRS: attr[153] offset[8] type[1] name[s] for each, without "." and ".."; an attr of valid 0 was
+ * not to be had. CN_GF_DIR_ATTRS: attributes of directories alone; other records have valid 0, qid path and device. Returns the bytes or -errno (-EINVAL: cap too small for the next entry); *eof is 1 when there is no more. */
 int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap, int32_t *eof);
 
 /* fallocate(2), for the sentry on a donated descriptor. */

@@ -59,6 +59,8 @@ class Content:
         self.parts: list[Part] = []
         self.names: dict[bytes, Entry] | None = None
         self.records: bytes | None = None
+        self.whole: bool = False  # with the attributes of everything, not of directories alone
+        self.asked: int = 0  # how often others were wanted
         self.used: bool = False  # since the last look for something to forget
         self.size: int = 0  # bytes of parts
 
@@ -372,7 +374,7 @@ class GoferDir(GoferInode):
         if known is not None:
             if name not in known:
                 return None
-            a = self.listed(known[name])
+            a = self.known_attr(name, known[name])
             if a is not None:
                 return child_of(self, name, a, -1)
         walk = self.fs.client.walk(self.number(), [name], F.O_RDONLY if INTENT.reading else C.NO_OPEN)
@@ -389,7 +391,7 @@ class GoferDir(GoferInode):
                 return [None]
             entry = known[names[0]]
             if entry.dtype != DT_DIR:
-                a = self.listed(entry)
+                a = self.known_attr(names[0], entry)
                 if a is not None and a.mode & S.S_IFMT != S.S_IFDIR:
                     return [child_of(self, names[0], a, -1)]
         walk = self.fs.client.walk(self.number(), names, F.O_RDONLY if INTENT.reading else C.NO_OPEN)
@@ -418,6 +420,19 @@ class GoferDir(GoferInode):
                 else:
                     os.close(walk.hostfd)
         return inode
+
+    def known_attr(self, name: bytes, entry: Entry) -> WireAttr | None:
+        """The attributes that the listing gave, or gives now: those of directories come with it (a tree is walked), all others
+        when a second one is asked for (many will be)."""
+        a = self.listed(entry)
+        content = self.content
+        if a is not None or content is None or content.whole or INTENT.reading:
+            return a
+        content.asked += 1
+        if content.asked < 2:
+            return None
+        self.content = None
+        return self.listed(self.entries(self.listed_content(True)).get(name, entry))
 
     def listed(self, entry: Entry) -> WireAttr | None:
         """The attributes that a listing gave."""
@@ -496,8 +511,8 @@ class GoferDir(GoferInode):
                     names[e.name] = e
         return names
 
-    def listed_content(self) -> Content:
-        """Everything in it, remembered or from the gofer."""
+    def listed_content(self, whole: bool = False) -> Content:
+        """Everything in it, remembered or from the gofer; whole: with the attributes of everything."""
         content = self.content
         if content is not None and not self.fs.shared:
             content.used = True
@@ -505,13 +520,14 @@ class GoferDir(GoferInode):
         client = self.fs.client
         offset = 0
         content = Content()
+        content.whole = whole
         parent = self.parent
         if parent is not None and (self.fid is None or self.fid.number < 0):
-            number, a, part, offset = client.list_at(parent.number(), self.name)
+            number, a, part, offset = client.list_at(parent.number(), self.name, not whole)
             self.found(number, a)
             content.parts.append(part)
         while offset >= 0:
-            part, offset = client.list_from(self.number(), offset)
+            part, offset = client.list_from(self.number(), offset, not whole)
             content.parts.append(part)
         if not self.fs.shared:
             for part in content.parts:
