@@ -84,6 +84,7 @@ struct cn_hostop {
     u64 addr, len;
     int fd; /* MAP: platform fd handle from fd_install; 0 is the memory file */
     u32 shared; /* MAP: MAP_SHARED if 1, MAP_PRIVATE (host page cache, read-only use) if 0 */
+    u32 populate; /* MAP: 1 when the pages are there already and will be touched soon: a hint */
     u64 off;
 };
 

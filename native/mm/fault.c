@@ -59,7 +59,10 @@ int private_copy(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *
             return 0; /* others gave memory back: the access faults again */
         return rc == -ENOSPC ? -ENOMEM : rc == -EFAULT ? -ENXIO : (int)rc;
     }
-    host_map_pages(mm, start, end, (u64)page, host_prot(v->prot, 0));
+    if (src)
+        host_map_present(mm, start, end, (u64)page, host_prot(v->prot, 0));
+    else
+        host_map_pages(mm, start, end, (u64)page, host_prot(v->prot, 0));
     return 0;
 }
 

@@ -19,16 +19,27 @@ u32 host_prot(u32 prot, int cow)
     return cow && prot & PROT_WRITE ? (prot & ~(u32)PROT_WRITE) | PROT_READ : prot;
 }
 
-void host_map_pages(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot)
+static void map_pages(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot, u32 populate)
 {
     struct cn_hostop op = {.kind = CN_OP_MAP,
                            .prot = prot,
                            .addr = start,
                            .len = end - start,
                            .shared = 1,
+                           .populate = populate,
                            .off = page << CN_PAGE_SHIFT};
 
     queue(mm, &op);
+}
+
+void host_map_pages(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot)
+{
+    map_pages(mm, start, end, page, prot, 0);
+}
+
+void host_map_present(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot)
+{
+    map_pages(mm, start, end, page, prot, 1);
 }
 
 static int map_file(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
@@ -100,7 +111,8 @@ int host_sync(struct cn_mm *mm, struct vma *v, u64 start, u64 end, int stale)
         if (start == end)
             break;
         stop = min64(p->n.end, end);
-        host_map_pages(mm, start, stop, pma_page(p, start), host_prot(v->prot, p->cow != 0));
+        map_pages(mm, start, stop, pma_page(p, start), host_prot(v->prot, p->cow != 0),
+                  !p->cow && stop - start <= COW_WINDOW);
         start = stop;
         p = pma_next(p);
     }

@@ -225,6 +225,32 @@ i64 memfile_alloc(u64 n, u64 near, u64 like)
     return page;
 }
 
+i64 memfile_alloc_used(u64 n, u64 near)
+{
+    static const u8 zeros[16 * CN_PAGE_SIZE];
+    u64 bytes = n << CN_PAGE_SHIFT, at = 0;
+    i64 page, rc = 0;
+
+    if (n > DIRTY_EXTENT)
+        return -ENOMEM;
+    pthread_mutex_lock(&lock);
+    page = take(&dirty, n, near, 0);
+    if (page >= 0)
+        atomic_fetch_sub(&dirty_pages, n);
+    pthread_mutex_unlock(&lock);
+    if (page < 0)
+        return page;
+    for (; at < bytes; at += (u64)rc) {
+        u64 part = bytes - at < sizeof(zeros) ? bytes - at : sizeof(zeros);
+        rc = memfile_write((u64)page + (at >> CN_PAGE_SHIFT), zeros, part);
+        if (rc != (i64)part) {
+            memfile_unref((u64)page, n);
+            return -ENOMEM;
+        }
+    }
+    return page;
+}
+
 i64 memfile_alloc_dirty(u64 n, u64 near)
 {
     i64 page;

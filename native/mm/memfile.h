@@ -31,6 +31,9 @@ extern int cn_memfile_fd;
  * continue at if that is free, 0 for none. like: guest page number; extents of 2 MiB and more get
  * an index congruent to it. */
 i64 memfile_alloc(u64 n, u64 near, u64 like);
+/* Pages of zeros as from memfile_alloc, made of ones that had an owner; their memory is there, so
+ * that using them costs less. -ENOMEM when none are at hand. */
+i64 memfile_alloc_used(u64 n, u64 near);
 /* The same, but the contents are anything: the caller overwrites every byte. */
 i64 memfile_alloc_dirty(u64 n, u64 near);
 void memfile_ref(u64 page, u64 n);

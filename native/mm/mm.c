@@ -90,8 +90,61 @@ void cn_mm_set_base(struct cn_mm *mm, u64 mmap_top, u64 brk_start)
     pthread_mutex_unlock(&mm->lock);
 }
 
+#define COPY_RUN    16UL /* a shorter run of writable pages is copied at fork, for so many in all */
+#define COPY_TOTAL  64UL
+#define STACK_BELOW (1 * CN_PAGE_SIZE)
+#define STACK_ABOVE (3 * CN_PAGE_SIZE)
+
+/* What a fork copies at once. */
+struct early {
+    u64 pages; /* that may still be copied */
+    u64 sp;
+};
+
+/* How much of the parent's pages [at, *end) the child gets a copy of, instead of sharing them: all,
+ * or none of [at, *end), which is cut so. Each copy saves two faults, if both write. */
+static int copy_early(struct early *e, u64 at, u64 *end)
+{
+    u64 n = pages(*end - at), low, high;
+
+    if (n <= COPY_RUN)
+        return n <= e->pages;
+    if (e->sp < at || e->sp >= *end || e->pages < pages(STACK_BELOW + STACK_ABOVE))
+        return 0;
+    low = max64(at, page_down(e->sp) - STACK_BELOW);
+    high = min64(*end, page_down(e->sp) + STACK_ABOVE);
+    *end = at < low ? low : high;
+    return at >= low;
+}
+
+/* 1: done, 0: it can't be. */
+static int copy_pages(struct cn_mm *child, u64 at, u64 end, u64 from, struct early *e)
+{
+    u64 n = pages(end - at);
+    i64 page;
+
+    if (!memfile_has_data(from, n)) {
+        page = memfile_alloc(n, 0, pages(at));
+    } else {
+        page = memfile_alloc_dirty(n, 0);
+        if (page >= 0 &&
+            memfile_write((u64)page, memfile_ptr(from), end - at) != (i64)(end - at)) {
+            memfile_unref((u64)page, n);
+            return 0;
+        }
+    }
+    if (page < 0)
+        return 0;
+    if (pma_add(child, at, end, (u64)page, 0) < 0) {
+        memfile_unref((u64)page, n);
+        return 0;
+    }
+    e->pages -= n;
+    return 1;
+}
+
 /* The private pages of v become shared with the child. The parent loses write access to them. */
-static int share_pages(struct cn_mm *parent, struct cn_mm *child, struct vma *v)
+static int share_pages(struct cn_mm *parent, struct cn_mm *child, struct vma *v, struct early *e)
 {
     u64 at = v->n.start, end;
     struct pma *p;
@@ -101,6 +154,11 @@ static int share_pages(struct cn_mm *parent, struct cn_mm *child, struct vma *v)
         at = max64(p->n.start, at);
         end = min64(p->n.end, v->n.end);
         u64 page = pma_page(p, at);
+        if (e && !p->cow && v->prot & PROT_WRITE && copy_early(e, at, &end) &&
+            copy_pages(child, at, end, page, e)) {
+            at = end;
+            continue;
+        }
         rc = pma_add(child, at, end, page, 1);
         if (rc < 0)
             return rc;
@@ -117,7 +175,7 @@ static int share_pages(struct cn_mm *parent, struct cn_mm *child, struct vma *v)
     return 0;
 }
 
-static int fork_vma(struct cn_mm *parent, struct cn_mm *child, struct vma *v)
+static int fork_vma(struct cn_mm *parent, struct cn_mm *child, struct vma *v, struct early *e)
 {
     struct vma *copy;
     int rc = 0;
@@ -132,7 +190,7 @@ static int fork_vma(struct cn_mm *parent, struct cn_mm *child, struct vma *v)
     if (v->flags & CN_VMA_WIPEONFORK)
         return pma_populate(child, copy, copy->n.start, copy->n.end);
     if (!is_shared(v))
-        rc = share_pages(parent, child, v);
+        rc = share_pages(parent, child, v, e);
     return rc < 0 ? rc : host_sync(child, copy, copy->n.start, copy->n.end, 0);
 }
 
@@ -167,7 +225,7 @@ static int unshare_pinned(struct cn_mm *parent, struct cn_mm *child, const struc
     return rc;
 }
 
-int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out)
+static int fork_mm(struct cn_mm *parent, struct early *e, struct cn_mm **out)
 {
     struct cn_mm *child;
     int rc = mm_alloc(&child);
@@ -180,7 +238,7 @@ int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out)
     child->brk_start = parent->brk_start;
     child->brk = parent->brk;
     for (struct vma *v = vma_from(parent, 0); v && !rc; v = vma_next(v))
-        rc = fork_vma(parent, child, v);
+        rc = fork_vma(parent, child, v, e);
     for (struct batch *b = parent->reads; b && !rc; b = b->next)
         for (u32 i = 0; i < b->count && !rc; i++)
             if (b->pin[i].page)
@@ -196,6 +254,18 @@ int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out)
     }
     *out = child;
     return 0;
+}
+
+int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out)
+{
+    return fork_mm(parent, NULL, out);
+}
+
+int cn_mm_fork_alone(struct cn_mm *parent, u64 sp, struct cn_mm **out)
+{
+    struct early e = {COPY_TOTAL, sp};
+
+    return fork_mm(parent, &e, out);
 }
 
 /* Unmaps the part of v that shows pages [first, end) of its object. */

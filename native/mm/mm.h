@@ -41,6 +41,9 @@ struct cn_mm_limits {
 int cn_mm_new(struct cn_mm **out);
 /* A copy for fork(2): private pages shared until written. */
 int cn_mm_fork(struct cn_mm *parent, struct cn_mm **out);
+/* The same for a parent that only the calling task uses, with its stack pointer: what the two will
+ * write to soon is copied at once. */
+int cn_mm_fork_alone(struct cn_mm *parent, uint64_t sp, struct cn_mm **out);
 void cn_mm_ref(struct cn_mm *mm);
 /* The last one frees it; no task may have a context in it by then. */
 void cn_mm_unref(struct cn_mm *mm);

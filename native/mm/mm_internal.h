@@ -221,6 +221,8 @@ int pma_fill(struct cn_mm *mm, struct vma *v, u64 start, u64 end);
 /* host.c: host mappings follow the tables. They queue; a failure is kept in mm->broken. */
 u32 host_prot(u32 prot, int cow);
 void host_map_pages(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot);
+/* The same for pages whose memory is there, and which the guest will touch soon. */
+void host_map_present(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot);
 void host_unmap(struct cn_mm *mm, u64 start, u64 end);
 void host_protect(struct cn_mm *mm, u64 start, u64 end, u32 prot);
 /* Maps everything of v that exists in the range. stale: something else may be mapped there now. */

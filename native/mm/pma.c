@@ -176,15 +176,21 @@ int pma_fill(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
     struct pma *next = pma_from(mm, start);
     struct pma *prev = (struct pma *)(next ? rt_prev(&next->n) : rt_last(&mm->pmas));
     u64 near = prev && prev->n.end == start ? pma_page(prev, start) : 0;
-    i64 page = memfile_alloc(pages(end - start), near, pages(start));
+    i64 page = memfile_alloc_used(pages(end - start), near);
+    int present = page >= 0;
 
+    if (!present)
+        page = memfile_alloc(pages(end - start), near, pages(start));
     if (page < 0)
         return (int)page;
     if (pma_add(mm, start, end, (u64)page, 0) < 0) {
         memfile_unref((u64)page, pages(end - start));
         return -ENOMEM;
     }
-    host_map_pages(mm, start, end, (u64)page, host_prot(v->prot, 0));
+    if (present)
+        host_map_present(mm, start, end, (u64)page, host_prot(v->prot, 0));
+    else
+        host_map_pages(mm, start, end, (u64)page, host_prot(v->prot, 0));
     return 0;
 }
 

@@ -104,7 +104,8 @@ static int translate(const struct cn_hostop *op, struct stub_op *call, int lowes
             return -EBADF;
         call->nr = SYS_mmap;
         call->arg[2] = op->prot;
-        call->arg[3] = MAP_FIXED | MAP_NORESERVE | (op->shared ? MAP_SHARED : MAP_PRIVATE);
+        call->arg[3] = MAP_FIXED | MAP_NORESERVE | (op->shared ? MAP_SHARED : MAP_PRIVATE) |
+                       (op->populate ? MAP_POPULATE : 0);
         call->arg[4] = (u64)op->fd;
         call->arg[5] = op->off;
         return 0;

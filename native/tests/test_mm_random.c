@@ -406,7 +406,8 @@ static void do_fork(int proc)
         return;
     if (mms[child])
         cn_mm_unref(mms[child]);
-    CHECK(cn_mm_fork(mms[proc], &mms[child]) == 0);
+    CHECK((rnd(2) ? cn_mm_fork(mms[proc], &mms[child])
+                  : cn_mm_fork_alone(mms[proc], ARENA + rnd(PAGES) * CN_PAGE_SIZE, &mms[child])) == 0);
     memcpy(model[child], model[proc], sizeof(model[0]));
 }
 

@@ -151,7 +151,7 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         tg.parent_task = t.tg.parent_task if f & S.CLONE_PARENT else t
         tg.personality = t.tg.personality
         tg.oom_score_adj = t.tg.oom_score_adj
-    mm = t.mm.share() if f & S.CLONE_VM else t.mm.fork()
+    mm = t.mm.share() if f & S.CLONE_VM else t.mm.fork(t.regs.rsp)
     try:
         if f & S.CLONE_FS:
             fs = t.fs

@@ -99,10 +99,13 @@ class AddressSpace:
         self.users += 1
         return self
 
-    def fork(self) -> AddressSpace:
-        """A copy whose private pages are shared until written."""
+    def fork(self, sp: int) -> AddressSpace:
+        """A copy whose private pages are shared until written. `sp`: the caller's stack pointer."""
         out = ffi.new("struct cn_mm **")
-        checked(lib.cn_mm_fork(self.native, out))
+        if self.users == 1:
+            checked(lib.cn_mm_fork_alone(self.native, sp, out))
+        else:
+            checked(lib.cn_mm_fork(self.native, out))
         new = AddressSpace(self.kernel, out[0])
         new.files = self.files.copy()
         new.cookies = self.cookies.copy()
