@@ -8,11 +8,11 @@ SOURCES := $(shell find cordon sentry gofer broker platforms native -name '*.py'
 PACKAGES := cordon sentry gofer broker platforms
 LINTED := $(PACKAGES) native tests bench tools examples setup.py
 
-.PHONY: help run build test lint bench asan dev docs clean
+.PHONY: help run build test lint bench bench-report bench-pytest asan dev docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: build ## build, then run a program of this machine in a sandbox
 	$(BIN)/cordon do -- /bin/sh -c 'uname -a; id; echo "processes:"; ps ax 2>/dev/null || true; ls /'
@@ -33,7 +33,14 @@ lint: .cache/native ## ruff, mypy --strict, generated files
 	$(BIN)/python tools/gen_seccomp.py --check
 	$(BIN)/python tools/gen_compat.py --check
 
-bench: build ## speed, natively and in a sandbox, interleaved
+bench: build ## the table of calls and programs, natively and in sandboxes (BENCH="CASE..." others, BENCH_FLAGS=--peers)
+	timeout 900 $(BIN)/cordon bench --limit 360 --html .cache/bench.html --json .cache/bench.json $(BENCH_FLAGS) $(or $(BENCH),table)
+
+bench-report: build ## measure everything, peers too, and write it into docs/performance.md (a quiet machine, half an hour)
+	$(BIN)/cordon bench --peers --limit 1200 --html .cache/bench.html --json bench/last.json $(BENCH_FLAGS) $(BENCH)
+	$(BIN)/python bench/report.py bench/last.json
+
+bench-pytest: build ## the same cases under pytest-benchmark (BENCH="-k getpid")
 	CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon $(BIN)/python -m pytest bench/bench_*.py -q -s -o timeout=900 --benchmark-columns=rounds $(BENCH)
 
 asan: .cache/venv ## C unit tests with AddressSanitizer and UBSan

@@ -1,46 +1,48 @@
-"""System calls: ns in the sandbox, with the native ns and the ratio of the same interleaved run as extra information.
+"""The cases of `cordon bench` for developers: ns in the sandbox, with the native ns and the ratio of the same interleaved run.
 
-The promise that issue 2 makes is printed, not asserted: getpid on ptrace against a bare SYSEMU round trip.
+    BENCH="-k getpid" make bench-pytest
+    CORDON_PLATFORMS=ptrace,systrap    platforms (default: those that work here)
 """
 
 from __future__ import annotations
 
 import os
-from functools import cache
+from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cordon import measure
+from cordon.bench import cases, runner
+from cordon.bench.launchers import Cordon, Launcher
+from cordon.bench.results import NATIVE
+from platforms import detect
 
-PLATFORMS = os.environ.get("CORDON_PLATFORMS", "ptrace").split(",")
-CASES = (
-    "getpid clock_gettime read_4k write_4k write_null open_close stat stat_enoent pipe pipe_pingpong futex_wake mmap_munmap "
-    "page_fault signal fork_wait exec_wait"
-).split()
-
-
-@cache
-def results() -> dict[str, dict[str, float]]:
-    found = measure.calls(PLATFORMS)
-    print("\n" + measure.table(found, PLATFORMS))
-    if "ptrace" in PLATFORMS:
-        bare = measure.sysemu()
-        print(f"bare SYSEMU round trip {bare:.0f} ns; getpid on ptrace is {found['getpid']['ptrace'] / bare:.2f} times that")
-    return found
+CHOSEN = [c for c in cases.ALL if c.kind != "launch" or c.name == "start_up"]
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("case", CASES)
-def test_call(benchmark: BenchmarkFixture, platform: str, case: str) -> None:
+def platforms() -> list[str]:
+    wanted = os.environ.get("CORDON_PLATFORMS")
+    return wanted.split(",") if wanted else [name for name, why in detect.report().items() if why is None]
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with the guest program."""
+    folder = tmp_path_factory.mktemp("bench") / "work"
+    runner.prepare(str(folder), 32 << 20)
+    return folder
+
+
+@pytest.mark.parametrize("platform", platforms())
+@pytest.mark.parametrize("case", CHOSEN, ids=lambda c: c.name)
+def test_case(benchmark: BenchmarkFixture, work: Path, case: cases.Case, platform: str) -> None:
     """The program measures itself; the benchmark's record carries its numbers."""
-    by = results()[case]
-    benchmark.extra_info.update(native_ns=by["native"], sandbox_ns=by[platform], ratio=by[platform] / by["native"])
+    launchers = [Launcher(NATIVE), Cordon(platform)]
+    settings = runner.Settings(rounds=3, quick=True, quiet_limit=0.0)
+    results = runner.Runner(launchers, [case], settings, str(work), lambda _: None).measure()
+    assert not results.failures
+    native, ours = (results.summary(case.name, x.name) for x in launchers)
+    assert native is not None and ours is not None
+    benchmark.extra_info.update(native_ns=native.median, sandbox_ns=ours.median, ratio=ours.ratio)
     benchmark.pedantic(lambda: None, rounds=1)
-
-
-def test_start_up(benchmark: BenchmarkFixture) -> None:
-    by = measure.start_up(PLATFORMS)
-    print("\nstart to end of /bin/true: " + ", ".join(f"{where} {ms:.1f} ms" for where, ms in by.items()))
-    benchmark.extra_info.update(by)
-    benchmark.pedantic(lambda: None, rounds=1)
+    print(f"\n{case.title}: native {native.median:.0f} ns, {platform} {ours.median:.0f} ns, {ours.ratio:.2f} x")
