@@ -112,6 +112,7 @@ def populate(root: GenDir, sb: GenSuper, kernel: Kernel) -> None:
             b"ngroups_max": b"65536",
             b"core_pattern": b"core",
             b"core_uses_pid": b"0",
+            b"tainted": b"0",
             b"core_pipe_limit": b"0",
             b"overflowuid": b"65534",
             b"overflowgid": b"65534",

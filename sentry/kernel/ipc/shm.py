@@ -87,6 +87,8 @@ class SharedMemory:
                 if not flags & I.SHM_RND:
                     raise Errno(E.EINVAL)
                 addr &= -PAGE
+                if addr == 0 and flags & I.SHM_REMAP:
+                    raise Errno(E.EINVAL)
             mmap_flags |= MM.MAP_FIXED if flags & I.SHM_REMAP else MM.MAP_FIXED_NOREPLACE
         elif flags & I.SHM_REMAP:
             raise Errno(E.EINVAL)
