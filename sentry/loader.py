@@ -168,18 +168,19 @@ class Sandbox:
         if spec.start:
             container.start()
 
-    def run(self) -> int:
-        """Runs the sandbox to its end; the wait status of its first process. SandboxError when it fails."""
+    def run(self) -> bool:
+        """Runs the sandbox to its end, and tells it. False: it failed. SandboxError when it can't be started."""
         lib.cn_klock()
         try:
             self.start()
         finally:
             lib.cn_kunlock()
         try:
-            return self.kernel.run_until_exit()
+            self.kernel.run_until_exit()
+            return True
         except SandboxError as e:
             self.server.failed(e)
-            raise
+            return False
         finally:
             profiling.stop()
             self.server.finish()

@@ -36,7 +36,7 @@ def main(spec_fd: int) -> int:
         spec = specs.parse(document)
         from sentry import loader
 
-        loader.build(spec).run()
+        return 0 if loader.build(spec).run() else 1
     except SandboxError as e:
         complain(line, "failed", str(e), e.status)
         return 1
@@ -44,7 +44,6 @@ def main(spec_fd: int) -> int:
         print(trace(e), file=sys.stderr, flush=True)
         complain(line, "internal", f"internal error in the sentry: {type(e).__name__}: {e}", 70)
         return 1
-    return 0
 
 
 def complain(line: int, code: str, sentence: str, status: int) -> None:

@@ -124,6 +124,8 @@ class Server:
 
     def happened(self, container: Container, what: str, pid: int, status: int) -> None:
         """The kernel's news, for those who asked for events."""
+        if self.kernel.failure:  # what happens now means nothing
+            return
         self.publish(container, calls.event(container, what, pid, status))
         if what == "exit" and container is self.kernel.first and self.owner is not None:
             end = {**calls.event(container, what, pid, status), **calls.used(container.record)}
@@ -333,6 +335,10 @@ class Server:
             for peer in self.peers.values():
                 for ident in sorted(peer.asked):
                     peer.refuse(ident, CallError("failed", str(e), e.status))
+            if self.owner is not None:
+                self.owner.say({"id": NOBODY, "error": error("failed", str(e), e.status)})
+            else:
+                sys.stderr.write(f"cordon: {e}\n")
         finally:
             lib.cn_kunlock()
 

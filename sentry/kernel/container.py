@@ -215,18 +215,19 @@ class Container:
             period = MEMORY_PERIOD if used > self.memory_limit // 2 else 4 * MEMORY_PERIOD
             self.kernel.timers.at(clock.monotonic() + period, self.check_memory)
 
-    def gofer_gone(self, why: str) -> None:
-        """Its files can't be reached any more: it is destroyed, and with the first container the sandbox."""
+    def gofer_gone(self, why: str) -> bool:
+        """Its files can't be reached any more: it is destroyed, and with the first container the sandbox. Does that go on?"""
         if self.status == STOPPED or self.kernel.ending:
-            return
+            return True
         sentence = f"the gofer failed: {why}"
         if self.kernel.log is not None:
             self.kernel.log(f'container "{self.ident}" is destroyed: {sentence}')
         self.kernel.tell(self, "gofer", 0, 0)
         if self is self.kernel.first:
             self.kernel.fail(sentence)
-        else:
-            self.kill()
+            return False
+        self.kill()
+        return True
 
     # Pause
 

@@ -43,15 +43,15 @@ class SentryClient(Client):
 
     def __init__(self, sock: int) -> None:
         super().__init__(sock)
-        self.lost: Callable[[str], None] | None = None  # called with the reason when the gofer has gone
+        # Called with the reason when the gofer has gone; does the sandbox go on without it?
+        self.lost: Callable[[str], bool] | None = None
 
     def fail(self, errno: int) -> Exception:
         return Errno(errno)
 
     def gone(self, why: str) -> Exception:
-        if self.lost is None:
-            return SandboxError(f"the gofer failed: {why}")
-        self.lost(why)
+        if self.lost is None or not self.lost(why):
+            return SandboxError(f"the gofer failed: {why}", 70)
         return Errno(E.EIO)
 
 
