@@ -33,6 +33,7 @@ th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bo
 th { background: var(--card); } tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--bg); }
 th:first-child { background: var(--card); }
+.key { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: 13px; margin: .6rem 0 0; }
 .soft { color: var(--soft); } .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 svg { display: block; max-width: 100%; height: auto; margin: .6rem 0; }
 svg text { fill: var(--fg); font: 12px system-ui, "DejaVu Sans", sans-serif; }
@@ -72,11 +73,9 @@ def table_cell(content: str) -> str:
 
 
 def legend(names: Iterable[tuple[int, str]], extra: str = "") -> str:
-    out, x = [], LABELS
-    for i, name in names:
-        out.append(f"<circle cx={x} cy=10 r=5 class=f{i % COLOURS} /><text x={x + 10} y=14>{escape(name)}</text>")
-        x += 28 + 7 * len(name)
-    return "".join(out) + (f"<text x={x} y=14 class=soft>{escape(extra)}</text>" if extra else "")
+    """Which colour is whose; it wraps, so it is not in the picture."""
+    keys = [f"<span><b style='color:var(--c{i % COLOURS})'>●</b> {escape(name)}</span>" for i, name in names]
+    return f"<div class=key>{''.join(keys)}{f'<span class=soft>{escape(extra)}</span>' if extra else ''}</div>"
 
 
 def dots(results: Results, cases: list[Case]) -> str:
@@ -98,17 +97,17 @@ def dots(results: Results, cases: list[Case]) -> str:
     def x(ratio: float) -> float:
         return round(LABELS + (math.log(ratio) - low) / (high - low) * PLOT, 1)
 
-    height = 46 + ROW * len(rows)
-    out = [f"<svg viewBox='0 0 {LABELS + PLOT + 20} {height}' role=img aria-label='ratios to native'>"]
-    extra = "| target   ▬ gVisor (issue's table)" if any(c.gvisor for c, _ in rows) else ""
-    out.append(legend([(i, n) for i, n in enumerate(results.launchers) if n != NATIVE], extra))
+    height = 30 + ROW * len(rows)
+    extra = "| target    ▬ gVisor, from the issue's table (not measured here)" if any(c.gvisor for c, _ in rows) else ""
+    out = [legend([(i, n) for i, n in enumerate(results.launchers) if n != NATIVE], extra)]
+    out.append(f"<svg viewBox='0 0 {LABELS + PLOT + 20} {height}' role=img aria-label='ratios to native'>")
     for tick in TICKS:
         if low < math.log(tick) < high:
             kind = "one" if tick == 1 else "grid"
-            out.append(f"<line x1={x(tick)} x2={x(tick)} y1=24 y2={height - 18} class={kind} />")
+            out.append(f"<line x1={x(tick)} x2={x(tick)} y1=6 y2={height - 18} class={kind} />")
             out.append(f"<text x={x(tick)} y={height - 4} text-anchor=middle class=soft>{tick:g} x</text>")
     for n, (case, ratios) in enumerate(rows):
-        y = 36 + ROW * n
+        y = 16 + ROW * n
         out.append(f"<text x={LABELS - 12} y={y + 4} text-anchor=end>{escape(case.title[:44])}</text>")
         if case.gvisor:
             a, b = sorted(map(x, case.gvisor))
@@ -147,8 +146,8 @@ def curve(results: Results, kind: str, lines: dict[int, list[tuple[int, float]]]
     def y(v: float) -> float:
         return round(200 - (math.log10(v) - low) / (high - low) * 165, 1)
 
-    out = [f"<svg viewBox='0 0 {LABELS + PLOT + 20} 240' role=img aria-label='calls a second by {kind}'>"]
-    out.append(legend((i, list(results.launchers)[i]) for i in lines))
+    out = [legend((i, list(results.launchers)[i]) for i in lines)]
+    out.append(f"<svg viewBox='0 20 {LABELS + PLOT + 20} 220' role=img aria-label='calls a second by {kind}'>")
     out.append(f"<text x=10 y=110 class=soft>calls a second, {kind}</text>")
     for power in range(low, high + 1):
         v = 10.0**power
