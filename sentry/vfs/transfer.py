@@ -23,7 +23,7 @@ from sentry.kernel import clock, signals
 from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
 from sentry.vfs import access, attrs, notify
 from sentry.vfs.attr import SET_MODE, SetAttr
-from sentry.vfs.file import WOULD_BLOCK, File
+from sentry.vfs.file import MIRROR_HOST, WOULD_BLOCK, File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -32,6 +32,7 @@ MAX_RW: Final = 0x7FFFF000  # what one call moves at most (read(2), NOTES)
 MAX_POS: Final = 0x7FFFFFFFFFFFFFFF
 CHUNK: Final = 1 << 20  # bytes handed to a File at a time
 MAX_RECORD: Final = 1 << 24  # bytes of one write to a file that keeps records
+TASK_SIZE: Final = 0x7FFF00000000  # CN_TASK_SIZE of native/cordon.h
 READABLE: Final = P.POLLIN | P.POLLRDNORM | P.POLLHUP | P.POLLERR | P.POLLRDHUP | P.POLLPRI
 WRITABLE: Final = P.POLLOUT | P.POLLWRNORM | P.POLLHUP | P.POLLERR
 
@@ -112,6 +113,11 @@ def read_at(t: Task, file: File, addr: int, count: int, offset: int, flags: int)
         file.waitq.remove(waiter)
 
 
+def bottomless(file: File) -> bool:
+    """/dev/null, /dev/zero: take everything, and neither keep nor look at it; their nodes' times stay."""
+    return 0 < file.mirror < MIRROR_HOST
+
+
 def after_read(file: File) -> None:
     """Access time and IN_ACCESS."""
     inode = file.inode
@@ -119,7 +125,7 @@ def after_read(file: File) -> None:
     if inode is None or path is None:
         return
     mount = path.mount
-    if not file.flags & F.O_NOATIME and not mount.flags & (M.MS_NOATIME | M.MS_RDONLY):
+    if not bottomless(file) and not file.flags & F.O_NOATIME and not mount.flags & (M.MS_NOATIME | M.MS_RDONLY):
         inode.touch(True, False)
     if notify.STATE.watches:
         notify.at(path.dentry, I.IN_ACCESS)
@@ -285,7 +291,8 @@ def after_write(file: File) -> None:
     """Modification time and IN_MODIFY."""
     inode = file.inode
     if inode is not None:
-        inode.touch(False, True)
+        if not bottomless(file):
+            inode.touch(False, True)
         modified(file)
 
 
@@ -307,6 +314,8 @@ def write_at(t: Task, file: File, addr: int, count: int, offset: int) -> int:
         n: int = lib.cn_mm_mobj_write(t.mm.native, mobj.native, addr, file.reserve(t, count, offset), offset)
     elif file.hostfd >= 0:
         n = lib.cn_mm_host_write(t.mm.native, file.hostfd, addr, count, offset)
+    elif bottomless(file) and addr + count <= TASK_SIZE:
+        n = count  # what is written is not looked at
     else:
         data = t.mm.read_some(addr, min(count, CHUNK))
         n = file.write(t, data, offset)
