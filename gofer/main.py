@@ -93,6 +93,8 @@ class Mapper:
         self.spec: GoferSpec = spec
         self.asked: tuple[int, int] = os.pipe()
         self.done: tuple[int, int] = os.pipe()
+        #: The inner process changes the root of both.
+        self.proc: int = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def serve(self, pid: int) -> None:
         """In the outer process: when the inner one asks. It ends without an answer if the maps can't be written."""
@@ -102,13 +104,15 @@ class Mapper:
             try:
                 for name, rows in (("uid_map", self.spec.uid_map), ("gid_map", self.spec.gid_map)):
                     text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in rows)
-                    with open(f"/proc/{pid}/{name}", "wb", buffering=0) as f:
-                        f.write(text.encode())
+                    fd = os.open(f"{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.proc)
+                    os.write(fd, text.encode())
+                    os.close(fd)
                 os.write(self.done[1], b"m")
             except OSError as e:
                 log(self.spec, f"gofer: cannot map ids: {os.strerror(e.errno or 0)}")
         os.close(self.asked[0])
         os.close(self.done[1])
+        os.close(self.proc)
 
     def enter(self) -> None:
         """In the inner process: new user namespace, its root."""
@@ -116,6 +120,7 @@ class Mapper:
         os.write(self.asked[1], b"m")
         os.close(self.asked[1])
         os.close(self.done[1])
+        os.close(self.proc)
         if os.read(self.done[0], 1) != b"m":
             raise GoferError("gofer: cannot map ids (uid_map, gid_map): the host refuses the maps")
         os.close(self.done[0])

@@ -130,6 +130,7 @@ class Groups:
         return groups
 
     def join(self, pid: int) -> None:
+        """Moves a process into it, 0: this one."""
         for directory in self.made:
             try:
                 write(directory + "/cgroup.procs", str(pid))
@@ -149,6 +150,25 @@ class Groups:
                     raise RuntimeFailure(
                         f"cgroup {directory}: cannot set {name} to {value}: {why(e)}"
                     ) from None
+
+    def limit_devices(self, rules: list[Any]) -> None:
+        """Version 1's list of devices that processes may use: the guest gets none of the host's, so this holds for the sandbox
+        itself. What it needs to start is allowed besides."""
+        directory = self.where.get("devices")
+        if directory is None:
+            return
+        for rule in [*rules, *({"allow": True, **d} for d in NEEDED_DEVICES if rules)]:
+            numbers = [
+                str(n) if isinstance(n := rule.get(key), int) and n >= 0 else "*"
+                for key in ("major", "minor")
+            ]
+            text = f"{rule.get('type') or 'a'} {':'.join(numbers)} {rule.get('access') or 'rwm'}"
+            try:
+                write(f"{directory}/devices.{'allow' if rule.get('allow') else 'deny'}", text)
+            except (
+                OSError
+            ):  # what our own cgroup may not use can't be allowed; a nested one can't be changed at all
+                continue
 
     def pids(self) -> list[int]:
         """All processes in it."""
@@ -211,6 +231,14 @@ class Groups:
 
 
 #: errno of a cgroup file system that is not ours to change: EPERM, EACCES, EROFS, ENOENT.
+#: null, zero, full, random, urandom, tty, ptmx, pts, kvm.
+NEEDED_DEVICES: tuple[dict[str, Any], ...] = (
+    *({"type": "c", "major": 1, "minor": n} for n in (3, 5, 7, 8, 9)),
+    {"type": "c", "major": 5, "minor": 0},
+    {"type": "c", "major": 5, "minor": 2},
+    {"type": "c", "major": 136},
+    {"type": "c", "major": 10, "minor": 232},
+)
 DENIED = (1, 13, 30, 2)
 
 

@@ -20,7 +20,7 @@ from cordon.oci import console, hooks, keeper, oom, translate
 from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
 from cordon.oci.errors import RuntimeFailure, executable, log, why
-from cordon.oci.namespaces import Namespaces, Window
+from cordon.oci.namespaces import Namespaces, Window, join_for_children, leave
 from cordon.oci.state import EXIT_FILE, State, write_file
 from cordon.oci.title import set_title
 from cordon.oci.translate import Plan
@@ -81,7 +81,12 @@ def fork_container(order: Order, keep_log: int) -> tuple[int, Line]:
     ours, theirs = socket.socketpair()
     creator = os.getpid()
     keeper.block_signals()
+    # the parent's number can't be seen from another pid namespace
+    elsewhere = order.plan.config.linux.namespaces.get("pid", "")
+    mine = join_for_children(elsewhere) if elsewhere else -1
     pid = os.fork()
+    if mine >= 0:
+        leave(mine)
     if pid:
         theirs.close()
         return pid, Line(ours.detach())
@@ -93,7 +98,7 @@ def fork_container(order: Order, keep_log: int) -> tuple[int, Line]:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=order.dir_fd)
         os.close(order.dir_fd)
         order.dir_fd = directory
-        if lib.cn_die_with_parent(creator) < 0:
+        if lib.cn_die_with_parent(0 if elsewhere else creator) < 0:
             os._exit(1)
         status = Container(order, line, keep_log).run()
     except BaseException:
@@ -158,7 +163,7 @@ class Container:
         config = order.plan.config
         if config.process is not None and config.process.oom_score_adj is not None:
             set_oom_score(config.process.oom_score_adj)
-        order.groups.join(os.getpid())
+        order.groups.join(0)
         namespaces = Namespaces(config)
         namespaces.enter()
         self.line.say({"namespaces": True})
@@ -389,6 +394,8 @@ class Container:
                 os.waitpid(pid, 0)
             except ChildProcessError:
                 pass
+        if "usage" not in end:
+            log.write("error", f'container "{self.order.state.id}": the sandbox failed{self.last_words()}')
         if end.get("oom") or "memory" in end.get("exceeded", []):
             self.oom.report()
         try:

@@ -15,6 +15,7 @@ from cordon.oci.config import Config
 from cordon.oci.container import Line, Order, fork_container
 from cordon.oci.errors import RuntimeFailure, log, rfc3339, why
 from cordon.oci.ids import Root, check
+from cordon.oci.namespaces import check_paths
 from cordon.oci.state import SOCKET_FILE, State, StateDir, start_time
 from cordon.oci.translate import Plan
 
@@ -66,6 +67,7 @@ class Creation:
             raise RuntimeFailure(
                 f"{r.bundle}/config.json: process.terminal is true, so --console-socket is needed"
             )
+        check_paths(config)
         plan = Plan(config, r.bundle, rootfs)
         platform = platform_of(r.platform)
         self.directory = StateDir.make(Root(r.root, make=True), r.id)
@@ -87,6 +89,7 @@ class Creation:
             state.cgroups = self.groups.made
             directory.write(state)
             self.groups.limit(config.linux.resources)
+            self.groups.limit_devices(config.linux.resources.devices)
         order = Order(state, plan)
         order.platform = platform
         order.console_socket = os.path.abspath(r.console_socket) if r.console_socket else ""

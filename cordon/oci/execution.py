@@ -92,7 +92,7 @@ class Execution:
         p = self.process
         os.setsid()
         set_title(f"cordon: exec in {self.state.id}: {' '.join(p.args)}")
-        Groups(self.state.cgroups).join(os.getpid())
+        Groups(self.state.cgroups).join(0)
         preserve = [own(fd) for fd in range(3, 3 + self.preserve)]
         slave = -1
         if p.terminal:

@@ -20,6 +20,12 @@ from cordon.oci.procview import ProcView
 from cordon.oci.translate import Plan
 from native._core import ffi, lib
 
+#: <linux/sched.h>, as ioctl_ns(2) tells them.
+TYPES = {
+    "pid": 0x20000000, "network": 0x40000000, "mount": 0x20000, "ipc": 0x8000000, "uts": 0x4000000, "user": 0x10000000,
+    "cgroup": 0x2000000, "time": 0x80,
+}  # fmt: skip
+NS_GET_NSTYPE = 0xB703
 KINDS = (("ipc", lib.CN_NS_IPC), ("uts", lib.CN_NS_UTS), ("network", lib.CN_NS_NET))
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
@@ -62,14 +68,59 @@ class Namespaces:
 
     def window(self, plan: Plan) -> Window | None:
         """The view for engines, None if the container shares the host's mount namespace or there is no right to make one."""
-        return Window(plan) if self.admin and self.wanted.get("mount") == "" else None
+        return Window(plan, self.wanted["mount"]) if self.admin and "mount" in self.wanted else None
+
+
+def check_paths(config: Config) -> None:
+    """Refuses paths that are no namespaces of the kind they are given for, and user namespaces other than ours."""
+    for kind, path in config.linux.namespaces.items():
+        if path:
+            fd = open_namespace(kind, path)
+            mine = own_namespace(kind)
+            other = not os.path.sameopenfile(fd, mine)
+            os.close(fd)
+            os.close(mine)
+            if kind == "user" and other:
+                raise RuntimeFailure(
+                    f"user namespace {path}: cannot be joined, only made with mappings or shared with the caller"
+                )
+
+
+def own_namespace(kind: str) -> int:
+    name = {"network": "net", "mount": "mnt"}.get(kind, kind)
+    return os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def open_namespace(kind: str, path: str) -> int:
+    """A descriptor of the namespace; RuntimeFailure when it is none of that kind."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as e:
+        raise RuntimeFailure(f"{kind} namespace {path}: {why(e)}") from None
+    try:
+        found = fcntl.ioctl(fd, NS_GET_NSTYPE)
+    except OSError:
+        found = 0
+    if found != TYPES[kind]:
+        os.close(fd)
+        raise RuntimeFailure(f"{kind} namespace {path}: is not a namespace of that kind")
+    return fd
+
+
+def join_for_children(path: str) -> int:
+    """Children of this process will be in that pid namespace; what `leave` takes to undo it."""
+    mine = own_namespace("pid")
+    join("pid", path, lib.CN_NS_PID)
+    return mine
+
+
+def leave(mine: int) -> None:
+    lib.cn_ns_join(mine, lib.CN_NS_PID)
+    os.close(mine)
 
 
 def join(kind: str, path: str, bit: int) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as e:
-        raise RuntimeFailure(f"{kind} namespace {path}: {why(e)}") from None
+    fd = open_namespace(kind, path)
     r = int(lib.cn_ns_join(fd, bit))
     os.close(fd)
     if r < 0:
@@ -95,8 +146,10 @@ class Window:
     What the sentry holds in memory (tmpfs) is not there: an empty read-only directory stands for it.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, path: str) -> None:
+        """`path`: of a mount namespace to be in instead."""
         self.plan = plan
+        self.path = path
         self.processes = ProcView(os.readlink("/proc/self/ns/pid"))
 
     def open(self) -> None:
@@ -105,6 +158,9 @@ class Window:
         time.tzset()
         sys.path.clear()
         sys.meta_path.clear()
+        if self.path:
+            join("mount", self.path, lib.CN_NS_MOUNT)
+            return
         check("mount namespace", lib.cn_ns_enter(lib.CN_NS_MOUNT, 0, 0))
         root = self.plan.exports[0]
         tree = clone(root.source, root.readonly)

@@ -44,12 +44,24 @@ class Resources:
         for name in self.unified:
             if not name or "/" in name or name.startswith("."):
                 raise r.bad("unified", f"has a key that is not a cgroup file: {name!r}")
-        #: The device allow list is the sentry's own: no device of the host is ever opened.
-        self.devices = r.items("devices")
+        #: As written: allow, type, major, minor, access.
+        self.devices: list[dict[str, Any]] = r.each("devices", device_rule)
 
     def to_plain(self) -> dict[str, Any]:
         """What was given, by attribute name: for the state file."""
         return {name: value for name, value in vars(self).items() if value not in (None, "", [], {}, False)}
+
+
+def device_rule(r: Reader) -> dict[str, Any]:
+    kind, access = r.text("type", "a"), r.text("access", "rwm")
+    if kind not in ("", "a", "c", "b", "u", "p"):
+        raise r.bad("type", f"is not a, c or b: {kind!r}")
+    if not set(access) <= set("rwm"):
+        raise r.bad("access", f"has other letters than r, w and m: {access!r}")
+    rule: dict[str, Any] = {"allow": r.flag("allow"), "type": "c" if kind == "u" else kind, "access": access}
+    for key in ("major", "minor"):
+        rule[key] = r.number(key, -1)
+    return rule
 
 
 def optional(r: Reader, key: str, least: int = -1, most: int = INT64) -> int | None:
