@@ -81,6 +81,17 @@ def open_log(path: str) -> int:
         raise CordonError(f"debug log {path}: {os.strerror(e.errno or 0).lower()}") from None
 
 
+def open_profile(path: str) -> int:
+    """Where the records for --profile go, once it is sure that the file for what is made of them can be written."""
+    if not path:
+        return -1
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as e:
+        raise CordonError(f"profile {path}: {os.strerror(e.errno or 0).lower()}") from None
+    return os.memfd_create("cordon-profile", os.MFD_CLOEXEC)
+
+
 def fork(body: Callable[[], int], keep: list[int]) -> int:
     """A child that has only the descriptors 2 and `keep` (0 is empty, 1 goes where 2 goes) and ends with what `body` returns."""
     pid = os.fork()
@@ -144,7 +155,7 @@ def start(options: Options) -> Processes:
     lib.cn_adopt_orphans()
     platform = platform_of(options)
     log = open_log(options.debug_log)
-    profile = os.memfd_create("cordon-profile", os.MFD_CLOEXEC) if options.profile else -1
+    profile = open_profile(options.profile)
     terminal = os.isatty(0) and os.isatty(1)
     pairs = [socket.socketpair() for _ in range(1 + len(options.mounts))]
     patience = struct.pack("ll", GOFER_TIMEOUT, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -52,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    from cordon.bench import text
+    from cordon.bench import runner, text
 
     a = parser().parse_args(argv)
     if a.rounds is not None and a.rounds < 1:
@@ -68,7 +69,12 @@ def main(argv: list[str]) -> int:
         except OSError as e:
             raise CordonError(f"bench: {a.source}: {e.strerror}") from None
     else:
-        results = measure(a, cases)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            results = measure(a, cases)
+        except KeyboardInterrupt:
+            runner.sweep()
+            raise CordonError("bench: interrupted", 130) from None
     print(text.markdown(results) if a.markdown else text.table(results, sys.stdout.isatty()))
     if a.json:
         store(a.json, results.to_json())
