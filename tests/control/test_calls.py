@@ -297,3 +297,31 @@ def test_unknown_things(tmp_path: Path) -> None:
                 c.call(call, args)  # type: ignore[arg-type]
             assert e.value.code == code, (call, args, e.value.message)
             assert e.value.message
+
+
+def test_calls_that_sleep_do_not_notice_a_pause(tmp_path: Path) -> None:
+    script = "(sleep 1; echo slept $?) & cat; echo $?; wait"
+    source, feed = os.pipe()
+    with Sandbox(tmp_path, SERVICE) as s, s.connect() as c:
+        out, write = os.pipe()
+        from tests.control.harness import process
+
+        pid = c.exec("c", process(["sh", "-c", script]), [source, write, write])
+        for fd in (source, write):
+            os.close(fd)
+        time.sleep(0.4)
+        c.pause("c")
+        os.write(feed, b"data\n")
+        time.sleep(1.2)
+        os.set_blocking(out, False)
+        with pytest.raises(BlockingIOError):
+            os.read(out, 100)
+        os.set_blocking(out, True)
+        c.resume("c")
+        os.close(feed)
+        text = b""
+        while data := os.read(out, 100):
+            text += data
+        os.close(out)
+        assert sorted(text.split(b"\n")) == [b"", b"0", b"data", b"slept 0"]
+        assert c.wait("c", pid)["exit"] == 0
