@@ -26,7 +26,8 @@ struct cn_regs {
 /* Why a context left the guest. */
 enum {
     CN_STOP_NONE = 0,
-    CN_STOP_SYSCALL = 1, /* orig_rax is the number; rip is after the instruction; rax not yet set */
+    CN_STOP_SYSCALL = 1, /* orig_rax is the number; rip is after the instruction; rax not yet set;
+                            code 1: this place calls often and is worth patching (mm/patch.h) */
     CN_STOP_FAULT = 2, /* memory access at addr: access is CN_ACCESS_* bits */
     CN_STOP_EXCEPTION = 3, /* signo, code, addr as the host kernel would put them into a siginfo */
     CN_STOP_INTERRUPTED = 4, /* ctx_interrupt, nothing else happened */
@@ -134,6 +135,8 @@ struct cn_platform_ops {
     /* Address of the host's vDSO function (__vdso_clock_gettime ...) in every address space, 0 when
      * there is none. */
     u64 (*vdso_symbol)(struct cn_platform *, const char *name);
+    u64 patch_entry; /* where trampolines of patched call sites go (mm/patch.h); 0: it has no use for
+                        them */
     /* See cn_platform_failure_fd. NULL: nothing to watch. */
     int (*failure_fd)(struct cn_platform *);
 };

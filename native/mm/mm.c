@@ -1,6 +1,7 @@
 /* Address spaces: life, fork, objects whose pages go away. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "memfile.h"
@@ -237,6 +238,8 @@ static int fork_mm(struct cn_mm *parent, struct early *e, struct cn_mm **out)
     child->top = parent->top;
     child->brk_start = parent->brk_start;
     child->brk = parent->brk;
+    memcpy(child->trampolines, parent->trampolines, sizeof(child->trampolines));
+    child->nregions = parent->nregions;
     for (struct vma *v = vma_from(parent, 0); v && !rc; v = vma_next(v))
         rc = fork_vma(parent, child, v, e);
     for (struct batch *b = parent->reads; b && !rc; b = b->next)

@@ -54,6 +54,13 @@ struct batch {
         **link; /* in mm->reads while guest memory is being written; link NULL: not */
 };
 
+/* Memory of the guest with trampolines of patched call sites (patch.h). */
+#define TRAMPOLINE_REGIONS 8
+struct trampolines {
+    u64 addr;
+    u32 used; /* bytes */
+};
+
 struct cn_mm {
     pthread_mutex_t lock;
     u32 refs;
@@ -73,6 +80,8 @@ struct cn_mm {
                       */
     u32 nguessed;
     int broken; /* -errno of a host mapping that could not be queued */
+    struct trampolines trampolines[TRAMPOLINE_REGIONS]; /* with K */
+    u32 nregions;
 };
 
 #define MAX_VMAS   65530

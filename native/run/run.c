@@ -16,6 +16,7 @@
 
 #include "../mm/memfile.h"
 #include "../mm/mm.h"
+#include "../mm/patch.h"
 #include "../trace/trace.h"
 #include "fast.h"
 #include "klock.h"
@@ -179,6 +180,16 @@ static int serve_fault(struct cn_task_priv *p, struct cn_stop *s)
     return 0;
 }
 
+/* This place makes many calls. Whether it can be patched or not: it is tried once for a while. */
+static void patch_site(struct cn_task *t)
+{
+    if (!cn_ops->patch_entry || !cn_patch_enabled())
+        return;
+    cn_klock();
+    cn_mm_patch_site(t->priv->mm, t->regs.rip, t->regs.orig_rax, cn_ops->patch_entry);
+    cn_kunlock();
+}
+
 static int run(struct cn_task *t)
 {
     struct cn_task_priv *p = t->priv;
@@ -203,6 +214,8 @@ static int run(struct cn_task *t)
         switch (t->stop.reason) {
         case CN_STOP_SYSCALL:
             t->waited = 0;
+            if (CN_UNLIKELY(t->stop.code))
+                patch_site(t);
             if (cn_fast_syscall(t) == CN_UPCALL)
                 return CN_STOP_SYSCALL;
             break;

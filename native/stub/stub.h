@@ -76,8 +76,15 @@
 /* stub_ctx.kind: why it stopped. */
 #define STUB_SIGNAL 1 /* frame and info say where the kernel put registers and siginfo */
 #define STUB_EARLY 2 /* a SIGURG came before it entered the guest: nothing has changed */
+#define STUB_CALL 3 /* a patched call site: registers are in r8 to rcx and rip to rsp, with the return
+                       address in rcx; the extended state is still in the processor */
+#define STUB_SAVED 4 /* STUB_SAVE is done */
 /* stub_ctx.flags: what the sentry asks for. */
 #define STUB_SET_BASES 1 /* load fs_base and gs_base */
+#define STUB_FAST 2 /* rcx holds rip and r11 eflags, as after a system call: no iretq needed */
+#define STUB_SAVE 4 /* do not enter the guest: put its extended state at STUB_AREA_XSAVE and stop */
+/* Where a patched call site goes: rcx holds the return address, gs_base the area. */
+#define STUB_CALL_ENTRY STUB_CTX_TEXT
 
 #ifndef __ASSEMBLER__
 struct stub_op {

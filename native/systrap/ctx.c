@@ -13,6 +13,9 @@
 #include "systrap.h"
 
 #define UNKNOWN_BASE ~0UL
+#define SLOW_FLAGS 0x54100UL /* TF, NT, RF, AC: iretq sets them without a side effect on the way */
+#define SAVE_TRIES 100
+#define SITE_HOT 16 /* trapped calls of one place before it is worth patching */
 
 static void put_xstate(struct cn_ctx *c, const void *full)
 {
@@ -77,6 +80,8 @@ static void kick(struct cn_ctx *c)
 static void write_regs(struct cn_ctx *c, struct cn_regs *r)
 {
     volatile struct stub_ctx *a = c->area;
+    u32 flags = 0;
+    u64 gs_base;
 
     cn_regs_sanitize(r);
     a->r8 = r->r8;
@@ -101,12 +106,16 @@ static void write_regs(struct cn_ctx *c, struct cn_regs *r)
     a->ss = r->ss;
     a->xrestore = c->xsave;
     a->kick = 0;
-    a->flags = 0;
-    if (r->fs_base != c->fs_base || r->gs_base != c->gs_base) {
+    /* A guest that has no use for gs_base has its area there, for patched call sites. */
+    gs_base = r->gs_base || !c->as->p->can_patch ? r->gs_base : c->area_addr;
+    if (r->fs_base != c->fs_base || gs_base != c->gs_base) {
         a->fs_base = c->fs_base = r->fs_base;
-        a->gs_base = c->gs_base = r->gs_base;
-        a->flags = STUB_SET_BASES;
+        a->gs_base = c->gs_base = gs_base;
+        flags = STUB_SET_BASES;
     }
+    if (r->rcx == r->rip && r->r11 == r->eflags && !(r->eflags & SLOW_FLAGS))
+        flags |= STUB_FAST;
+    a->flags = flags;
 }
 
 /*
@@ -127,6 +136,18 @@ static int enter(struct cn_ctx *c)
     rc = handover_wait(c);
     atomic_store_explicit(&c->in_guest, 0, memory_order_relaxed);
     return rc;
+}
+
+/* Counts calls that trapped by where they came from; 1 when it is time to patch that place. */
+static int is_hot(struct cn_ctx *c, u64 rip)
+{
+    struct hot_site *h = &c->hot[(rip ^ rip >> 6) % HOT_SITES];
+
+    if (h->rip != rip) {
+        h->rip = rip;
+        h->calls = 0;
+    }
+    return ++h->calls == SITE_HOT;
 }
 
 int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
@@ -159,6 +180,8 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
             memset(stop, 0, sizeof(*stop)); /* a late kick, which another stop has answered */
             continue;
         }
+        if (stop->reason == CN_STOP_SYSCALL && c->xsave)
+            stop->code = c->as->p->can_patch && is_hot(c, regs->rip);
         return 0;
     }
 }
@@ -170,6 +193,26 @@ void systrap_ctx_interrupt(struct cn_ctx *c)
         kick(c);
 }
 
+/* Brings the extended state into the area: the stub saves it and stops again. */
+static int save_xstate(struct cn_ctx *c)
+{
+    struct cn_regs regs = {0};
+    struct cn_stop stop;
+
+    for (int i = 0; i < SAVE_TRIES; i++) { /* a late kick may come between */
+        c->area->xrestore = 0;
+        c->area->kick = 0;
+        c->area->flags = STUB_SAVE;
+        handover_give(c);
+        if (handover_wait(c) < 0 || stop_read(c, &regs, &stop) < 0)
+            break;
+        if (c->xsave)
+            return 0;
+    }
+    died(c, &stop);
+    return -ESRCH;
+}
+
 int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len)
 {
     void *full;
@@ -177,6 +220,8 @@ int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len)
 
     if (c->state == CTX_DEAD)
         return -ESRCH;
+    if (!c->xsave && (rc = save_xstate(c)) < 0)
+        return rc;
     if (!(full = cn_xstate_initial()))
         return -ENOMEM;
     memcpy(full, (const u8 *)c->area + c->xsave, cn_xstate_size());

@@ -13,6 +13,7 @@
 #include "systrap.h"
 
 #define USER_CS 0x33
+#define USER_SS 0x2b
 #define SYS_SECCOMP_CODE 1 /* si_code of seccomp's SIGSYS */
 #define ERESTARTNOINTR 513
 #define STUB_PAGE 0x1000
@@ -74,7 +75,39 @@ static void read_regs(struct cn_ctx *c, const struct frame *f, struct cn_regs *r
     r->ds = r->es = 0;
     r->orig_rax = (u64)-1;
     c->fs_base = r->fs_base = c->area->stop_fs_base;
-    c->gs_base = r->gs_base = c->area->stop_gs_base;
+    c->gs_base = c->area->stop_gs_base;
+    r->gs_base = c->gs_base == c->area_addr ? 0 : c->gs_base;
+}
+
+/* A patched call site: what a system call instruction would have left. */
+static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop)
+{
+    volatile struct stub_ctx *a = c->area;
+
+    r->r8 = a->r8;
+    r->r9 = a->r9;
+    r->r10 = a->r10;
+    r->r12 = a->r12;
+    r->r13 = a->r13;
+    r->r14 = a->r14;
+    r->r15 = a->r15;
+    r->rdi = a->rdi;
+    r->rsi = a->rsi;
+    r->rbp = a->rbp;
+    r->rbx = a->rbx;
+    r->rdx = a->rdx;
+    r->rax = r->orig_rax = a->rax;
+    r->rip = r->rcx = a->rcx;
+    r->eflags = r->r11 = a->eflags;
+    r->rsp = a->rsp;
+    r->cs = USER_CS;
+    r->ss = USER_SS;
+    r->ds = r->es = r->fs = r->gs = 0;
+    c->fs_base = r->fs_base = a->stop_fs_base;
+    c->gs_base = c->area_addr; /* else it would not have come this way */
+    r->gs_base = 0;
+    c->xsave = 0;
+    stop->reason = CN_STOP_SYSCALL;
 }
 
 static void exception(struct cn_stop *stop, int signo, int code, u64 addr, u64 trapno, u64 err)
@@ -176,6 +209,14 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
     struct info si;
     u32 kind = a->kind, xsave;
 
+    if (CN_LIKELY(kind == STUB_CALL)) {
+        read_call(c, regs, stop);
+        return 1;
+    }
+    if (kind == STUB_SAVED) {
+        c->xsave = STUB_AREA_XSAVE;
+        return 0;
+    }
     if (kind == STUB_EARLY) { /* *regs is still what the guest has */
         xsave = a->xsave;
         if (xsave && set_xsave(c, xsave) < 0)

@@ -37,6 +37,7 @@ struct cn_platform {
     int event[STUB_CHANNELS], number[STUB_CHANNELS]; /* our ends of the channels */
     int channels[STUB_CHANNELS];                     /* free ones */
     u32 nchannels;
+    int can_patch; /* the processor has what patched call sites need */
 };
 
 struct cn_as {
@@ -58,6 +59,12 @@ enum ctx_state {
     CTX_DEAD
 };
 
+#define HOT_SITES 32
+struct hot_site {
+    u64 rip;
+    u32 calls;
+};
+
 struct cn_ctx {
     struct cn_as *as;
     struct cn_ctx *next;
@@ -67,7 +74,8 @@ struct cn_ctx {
     u64 area_addr; /* in the stub */
     enum ctx_state state;
     _Atomic u32 in_guest, irq, kicked;
-    u32 xsave; /* offset in the area of the guest's extended state */
+    u32 xsave; /* offset in the area of the guest's extended state; 0: in the processor */
+    struct hot_site hot[HOT_SITES]; /* by hash: where calls that trapped came from */
     u64 fs_base, gs_base; /* what the stub has loaded */
     u64 cpu_base;
     /* handover.c */

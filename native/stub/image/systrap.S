@@ -12,6 +12,7 @@
 #define PR_SET_PDEATHSIG 1
 #define SIGKILL 9
 #define SIGURG 23
+#define SIGTRAP 5
 #define SIG_SETMASK 2
 #define CLOSE_RANGE_UNSHARE 2
 #define SECCOMP_SET_MODE_FILTER 1
@@ -153,6 +154,44 @@ keeper_die:
  * the sentry has handed the turn over, the context stops again at once (STUB_EARLY).
  */
     .section .stub.ctx, "ax"
+ctx_text:
+    /* STUB_CALL_ENTRY. A system call clobbers rcx and r11 only: flags, stack and the red zone below
+     * it are the guest's. gs_base may be its own choice, too (then this is a call like any other):
+     * bits 15 to 46 of base / 64 KiB - the first area / 64 KiB are 0 for all areas. */
+    rdgsbase %r11
+    rorx $16, %r11, %r11
+    lea -(STUB_AREA >> 16)(%r11), %r11
+    rorx $15, %r11, %r11
+    mov %r11d, %r11d
+    xchg %rcx, %r11
+    jrcxz 1f
+    lea -2(%r11), %rcx /* the system call instruction of the site is still there */
+    jmp *%rcx
+1:  mov %r11, %rcx
+    rdgsbase %r11
+    mov %r8, A_REGS+0(%r11)
+    mov %r9, A_REGS+8(%r11)
+    mov %r10, A_REGS+16(%r11)
+    mov %r12, A_REGS+32(%r11)
+    mov %r13, A_REGS+40(%r11)
+    mov %r14, A_REGS+48(%r11)
+    mov %r15, A_REGS+56(%r11)
+    mov %rdi, A_REGS+64(%r11)
+    mov %rsi, A_REGS+72(%r11)
+    mov %rbp, A_REGS+80(%r11)
+    mov %rbx, A_REGS+88(%r11)
+    mov %rdx, A_REGS+96(%r11)
+    mov %rax, A_REGS+104(%r11)
+    mov %rcx, A_REGS+112(%r11)
+    mov %rsp, A_REGS+144(%r11)
+    lea A_REGS+144(%r11), %rsp
+    pushfq
+    mov %r11, %rbx
+    rdfsbase %rax
+    mov %rax, A_STOP_FS(%rbx)
+    mov $STUB_CALL, %eax
+    jmp ctx_publish
+
     .globl ctx_setup
 ctx_setup: /* r10: the area */
     mov %r10, %rbx
@@ -236,16 +275,18 @@ ctx_publish:
     jmp ctx_wait
 
 ctx_nested:
+    cmp $SIGTRAP, %edi
+    je ctx_single_step
     cmp $SIGURG, %edi
     jne ctx_save /* a guest that jumped here, or a spoiled area */
-    cmp $(.L_quiet_end - ctx_setup), %rbp
+    cmp $(.L_quiet_end - ctx_text), %rbp
     jb ctx_return
     cmpl $STUB_RUNS, A_TURN(%rbx)
     jne ctx_return
     xor %eax, %eax
     cmpl %eax, A_XRESTORE(%rbx)
     je 2f
-    cmp $(.L_xstate_loaded - ctx_setup), %rbp
+    cmp $(.L_xstate_loaded - ctx_text), %rbp
     jb 1f
 2:  mov UC_FPSTATE(%rdx), %eax
     sub %ebx, %eax
@@ -256,6 +297,11 @@ ctx_early: /* eax: where the extended state went, 0: where it was */
     mov $STUB_EARLY, %eax
     jmp ctx_publish
 
+    /* A guest that steps itself through a patched call: it is not to see the stub's text. */
+ctx_single_step:
+    cmp $(ctx_setup - ctx_text), %rbp
+    jae ctx_save
+    andl $~0x100, UC_EFLAGS(%rdx)
 ctx_return: /* to the stub's own code, everything as it was */
     mov %rdx, %rbx
     pushq $USER_SS
@@ -314,13 +360,16 @@ ctx_resume:
     xor %eax, %eax
     cmpl %eax, A_KICK(%rbx)
     jne ctx_early /* the signal came while a return to here made it deaf */
-    testl $STUB_SET_BASES, A_FLAGS(%rbx)
+    mov A_FLAGS(%rbx), %edi
+    test $STUB_SET_BASES, %edi
     jz 1f
     mov A_FS(%rbx), %rax
     wrfsbase %rax
     mov A_GS(%rbx), %rax
     wrgsbase %rax
-1:  mov A_XRESTORE(%rbx), %ecx
+1:  test $STUB_SAVE, %edi
+    jnz ctx_xsave
+    mov A_XRESTORE(%rbx), %ecx
     test %ecx, %ecx
     jz .L_xstate_loaded
     mov $XFEATURES, %eax
@@ -328,6 +377,8 @@ ctx_resume:
     xrstor64 (%rbx, %rcx)
 .L_xstate_loaded:
     lea A_REGS(%rbx), %rsp
+    test $STUB_FAST, %edi
+    jz ctx_full
     pop %r8
     pop %r9
     pop %r10
@@ -343,9 +394,37 @@ ctx_resume:
     pop %rdx
     pop %rax
     pop %rcx
-    .globl ctx_iret
-ctx_iret:
+    lea 16(%rsp), %rsp
+    popfq
+    pop %rsp
+    jmp *%rcx
+ctx_full:
+    push $2 /* iretq wants no NT flag; the word below the registers is nobody's */
+    popfq
+    pop %r8
+    pop %r9
+    pop %r10
+    pop %r11
+    pop %r12
+    pop %r13
+    pop %r14
+    pop %r15
+    pop %rdi
+    pop %rsi
+    pop %rbp
+    pop %rbx
+    pop %rdx
+    pop %rax
+    pop %rcx
     iretq
+
+ctx_xsave:
+    mov $XFEATURES, %eax
+    mov $-1, %edx
+    xsave64 STUB_AREA_XSAVE(%rbx)
+    mov $STUB_SAVED, %eax
+    jmp ctx_publish
+
     .balign 8
 no_signals:
     .quad 0

@@ -1,0 +1,27 @@
+/*
+ * Patched call sites: system calls that hand over to the sentry without a trap.
+ *
+ * A site is an instruction of five bytes and a system call instruction after it, as C libraries have
+ * them: `mov $nr, %eax; syscall`, or the load of the sixth argument in syscall(3). The first becomes
+ * a jump to a trampoline in the guest's space, which does what it did and goes to the stub with the
+ * return address in rcx; the system call instruction stays, so that every rip a thread may have in
+ * or behind the site means what it did. The page is changed in a private copy, mapped in one
+ * step: a thread sees the old page or the new one, files and other processes never see any of it.
+ */
+#ifndef CORDON_PATCH_H
+#define CORDON_PATCH_H
+
+#include "mm.h"
+
+/* cdef begin */
+/* Call sites are patched, where the platform can use it (on = 1, the default). Before the first
+ * guest runs. */
+void cn_patch_enable(int on);
+/* cdef end */
+
+/* Patches the site whose system call with number nr returns to rip, if it is one. entry: where
+ * trampolines go. K held, lock not. 1 when it is patched, 0 when it is not, or -errno. */
+int cn_mm_patch_site(struct cn_mm *mm, u64 rip, u64 nr, u64 entry);
+int cn_patch_enabled(void);
+
+#endif
