@@ -89,7 +89,7 @@ def furnish(container: Container, spec: ContainerSpec, own_names: bool) -> None:
     if spec.seccomp is not None:
         container.seccomp = profile.compile_profile(spec.seccomp)
     container.root = tree.build(container, spec)
-    container.set_memory_limit(spec.memory)
+    container.memory_limit = spec.memory
 
 
 def shared(kernel: Kernel, spec: ContainerSpec, kind: str) -> Container | None:

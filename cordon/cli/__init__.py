@@ -41,6 +41,7 @@ GLOBALS = """\
   --cgroup-manager M     cgroupfs (default) or disabled
   --debug-log FILE       messages for developers
   --strace               with --debug-log: every system call of the guest
+  --watchdog SECONDS     report a task that is stuck in the kernel for so long (180; 0: don't); --watchdog-ends: end the sandbox then
 """
 
 

@@ -41,4 +41,5 @@ def request_of(a: Parsed) -> Request:
     r.cgroup_manager = settings.cgroup_manager
     r.debug_log = settings.debug_log
     r.strace = settings.strace
+    r.watchdog, r.watchdog_ends = settings.watchdog, settings.watchdog_ends
     return r

@@ -9,6 +9,9 @@ from cordon.oci import ids
 from cordon.oci.errors import Log, log
 from cordon.oci.state import StateDir
 
+#: Seconds; a gofer that does not answer counts as failed after a third of it.
+WATCHDOG = 180
+
 
 class Settings:
     """The flags before the verb."""
@@ -19,6 +22,9 @@ class Settings:
         self.cgroup_manager = "cgroupfs"
         self.debug_log = ""
         self.strace = False
+        #: Seconds in the kernel after which a task is reported as stuck; 0: never.
+        self.watchdog = WATCHDOG
+        self.watchdog_ends = False
         self.log: Log = log
 
 
@@ -40,6 +46,8 @@ GLOBAL = Command(
         "platform": Flag(VALUE),
         "debug-log": Flag(VALUE),
         "strace": Flag(SWITCH),
+        "watchdog": Flag(VALUE),
+        "watchdog-ends": Flag(SWITCH),
         "version": Flag(SWITCH, short="v"),
     },
     ("VERB...",),
@@ -68,6 +76,9 @@ def take_globals(argv: list[str]) -> tuple[str, list[str]]:
         settings.cgroup_manager = "systemd"
     settings.debug_log = os.path.abspath(a.value("debug-log")) if a.value("debug-log") else ""
     settings.strace = "strace" in a.on
+    if a.value("watchdog"):
+        settings.watchdog = a.number("watchdog", 0)
+    settings.watchdog_ends = "watchdog-ends" in a.on
     if not a.words or "version" in a.on:
         return "", []
     return a.words[0], a.words[1:]

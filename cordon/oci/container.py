@@ -74,6 +74,8 @@ class Order:
         self.sandbox_socket = ""
         self.debug_log = -1
         self.strace = False
+        self.watchdog = 0
+        self.watchdog_ends = False
 
 
 def fork_container(order: Order, keep_log: int) -> tuple[int, Line]:
@@ -292,6 +294,8 @@ class Container:
             "listen": order.listen,
             "memory": container["memory"],
             "strace": order.strace,
+            "watchdog": order.watchdog,
+            "watchdog_ends": order.watchdog_ends,
             "log": order.debug_log,
             "network": "none" if broker < 0 else "host",
             "broker": broker,

@@ -40,6 +40,8 @@ class Request:
         self.cgroup_manager = "cgroupfs"
         self.debug_log = ""
         self.strace = False
+        self.watchdog = 0
+        self.watchdog_ends = False
         #: Without a console socket the caller itself takes the terminal's master.
         self.foreground = False
 
@@ -98,6 +100,7 @@ class Creation:
         order.preserve = list(range(3, 3 + r.preserve))
         order.dir_fd = directory.fd
         order.strace = r.strace
+        order.watchdog, order.watchdog_ends = r.watchdog, r.watchdog_ends
         order.groups = self.groups
         if pod is None:
             order.listen = listen(directory)

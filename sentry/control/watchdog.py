@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sentry.kernel.kernel import Kernel
     from sentry.kernel.task import Task
 
-PERIOD: Final = 1.0  # seconds between looks
+PERIOD: Final = 15.0  # seconds between looks at most; else a quarter of the time that is too long
 DEEPEST: Final = 40  # frames of a stack that are told
 
 
@@ -36,6 +36,7 @@ class Watchdog:
         self.server: Server = server
         self.seconds: int = seconds
         self.ends: bool = ends
+        self.period: float = min(PERIOD, seconds / 4)
         self.asked: float = 0.0  # when the probe began to wait for the lock; 0: it does not
         self.reported: bool = False
         self.events: list[tuple[Task, dict[str, Any]]] = []  # told as soon as the lock is free
@@ -47,7 +48,7 @@ class Watchdog:
     def probe(self) -> None:
         lib.cn_thread_unpin()
         while True:
-            time.sleep(PERIOD)
+            time.sleep(self.period)
             self.asked = time.monotonic()
             lib.cn_klock()
             self.asked = 0.0
@@ -62,7 +63,7 @@ class Watchdog:
     def main(self) -> None:
         lib.cn_thread_unpin()
         while True:
-            time.sleep(PERIOD)
+            time.sleep(self.period)
             asked = self.asked
             if asked and not self.reported and time.monotonic() - asked >= self.seconds:
                 self.reported = True

@@ -200,7 +200,10 @@ class Container:
         return sum(t.mm.resident().total for t in spaces.values())
 
     def set_memory_limit(self, limit: int) -> None:
-        """Bytes, 0 for none. It is looked at up to 20 times a second; the sandbox's own limit is exact."""
+        """Bytes, 0 for none; looked at up to 20 times a second. SandboxError above the sandbox's own limit, which is exact."""
+        most = self.kernel.memory_limit
+        if most and not 0 < limit <= most:
+            raise SandboxError(f"the memory limit cannot be raised above the {most} bytes that the sandbox was started with")
         watched = self.memory_limit != 0
         self.memory_limit = limit
         if limit and not watched and self.status != CREATED:

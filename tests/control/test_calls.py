@@ -325,3 +325,15 @@ def test_calls_that_sleep_do_not_notice_a_pause(tmp_path: Path) -> None:
         os.close(out)
         assert sorted(text.split(b"\n")) == [b"", b"0", b"data", b"slept 0"]
         assert c.wait("c", pid)["exit"] == 0
+
+
+def test_the_sandbox_s_memory_limit_stays(tmp_path: Path) -> None:
+    with Sandbox(tmp_path, SERVICE, spec={"memory": 64 << 20}, container={"memory": 64 << 20}) as s, s.connect() as c:
+        for memory in (65 << 20, 0):
+            with pytest.raises(ControlError, match="cannot be raised above the 67108864 bytes"):
+                c.update("c", memory=memory)
+        c.update("c", memory=32 << 20)
+        assert c.stats("c")["memory"]["limit"] == 32 << 20
+        how, _ = s.run(["sh", "-c", "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"])
+        assert how["killed"] == 9
+        assert how["oom"] is True
