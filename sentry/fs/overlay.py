@@ -11,6 +11,7 @@ kept from the first lookup on, by lower device and inode number, so that the nam
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
@@ -154,7 +155,9 @@ class OverlayFile(TmpFile):
             self.copy_up(0x7FFFFFFFFFFFFFFF)
         if not self.lower_data:
             return TmpOpenFile(flags, path, self)
-        return OverlayOpenFile(flags, path, self, self.under.open(t, path, flags & ~F.O_NOATIME))
+        hostfd = self.under.host_reader()
+        lower = None if hostfd >= 0 else self.under.open(t, path, flags & ~F.O_NOATIME)
+        return OverlayOpenFile(flags, path, self, hostfd, lower)
 
     def mapping(self) -> MemoryObject | None:
         return self.under.mapping() if self.lower_data else self.data
@@ -163,15 +166,22 @@ class OverlayFile(TmpFile):
 class OverlayOpenFile(File):
     """A description that was opened for reading before any copy-up: reads the lower file, and the copy once there is one."""
 
-    def __init__(self, flags: int, path: Path, inode: OverlayFile, lower: File) -> None:
+    def __init__(self, flags: int, path: Path, inode: OverlayFile, hostfd: int, lower: File | None) -> None:
+        """The lower data is behind `hostfd`, a descriptor of the lower inode's (host_reader), or `lower` is an open file."""
         super().__init__(flags, path, inode)
         self.file: OverlayFile = inode
+        self.under: Inode | None = None  # whose descriptor is used
         self.lower: File | None = lower
-        lower.path = None  # events are this description's business
-        lower.incref()
         self.seekable = True
-        self.hostfd = lower.hostfd
-        self.mobj = lower.mobj
+        if lower is None:
+            self.under = inode.under
+            inode.under.opens += 1
+            self.hostfd = hostfd
+        else:
+            lower.path = None  # events are this description's business
+            lower.incref()
+            self.hostfd = lower.hostfd
+            self.mobj = lower.mobj
         if not inode.kept and self.hostfd >= 0:
             self.mirror = MIRROR_HOST
         inode.readers.append(self)
@@ -185,6 +195,10 @@ class OverlayOpenFile(File):
         self.end_lower()
 
     def end_lower(self) -> None:
+        under = self.under
+        self.under = None
+        if under is not None:
+            under.opens -= 1
         lower = self.lower
         self.lower = None
         if lower is not None:
@@ -193,10 +207,15 @@ class OverlayOpenFile(File):
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         if self.lower is not None:
             return self.lower.read(t, count, offset)
+        if self.under is not None:
+            try:
+                return os.pread(self.hostfd, min(count, max(0, self.size() - offset)), offset)
+            except OSError as e:
+                raise Errno(e.errno or E.EIO) from None
         return self.file.data.pread(count, offset)
 
     def seek(self, t: Task, offset: int, whence: int) -> int:
-        if self.lower is None and whence in (F.SEEK_DATA, F.SEEK_HOLE):
+        if self.lower is None and self.under is None and whence in (F.SEEK_DATA, F.SEEK_HOLE):
             self.pos = self.file.data.seek(offset, whence == F.SEEK_HOLE)
             return self.pos
         return super().seek(t, offset, whence)

@@ -39,6 +39,8 @@ MIRROR_APPEND: Final = 4
 MIRROR_NOATIME: Final = 8
 MIRROR_NONBLOCK: Final = 16
 NULL: Final = ffi.NULL
+ALWAYS: Final = (S.S_IFREG, S.S_IFDIR)
+NEVER: Final = WaitQueue()  # of files that are always ready: nobody is ever woken
 
 
 class File:
@@ -54,7 +56,7 @@ class File:
         self.inode: Inode | None = inode
         self.position: int = 0  # while C does not keep it: see pos
         self.refs: int = 0  # descriptors and in-flight uses; release() at 0
-        self.waitq: WaitQueue = WaitQueue()
+        self.waitq: WaitQueue = NEVER if inode is not None and inode.mode & S.S_IFMT in ALWAYS else WaitQueue()
         self.seekable: bool = False  # pread, pwrite and lseek make sense
         self.hostfd: int = (
             -1

@@ -216,6 +216,11 @@ class Inode:
         """A FIFO or device node that knows what is behind it (the host's); None: found by its kind and number."""
         return None
 
+    def host_reader(self) -> int:
+        """A host descriptor that holds a regular file's data, the inode's own: good while a reader counts itself in `opens`.
+        -1: it must be opened."""
+        return -1
+
     def mapping(self) -> MemoryObject | None:
         """The memory object that holds this file's data, if it can be mapped (used by exec as well)."""
         return None

@@ -278,6 +278,9 @@ class GoferFile(GoferInode):
     def open(self, t: Task, path: Path, flags: int) -> File:
         return GoferOpenFile(flags, path, self, self.host(flags))
 
+    def host_reader(self) -> int:
+        return self.host(F.O_RDONLY)
+
     def mapping(self) -> MemoryObject | None:
         return self.object_of(self.host(F.O_RDONLY))
 
