@@ -14,6 +14,7 @@ from typing import Any
 VERSION = 1
 MAX_FRAME = 4 << 20
 MAX_FDS = 64
+MAX_EARLY = 1000
 
 #: Seconds that a call which the sentry answers at once may take.
 PATIENCE = 60.0
@@ -83,6 +84,8 @@ class Connection:
         """Sends a request; its id for `answer`."""
         self.last += 1
         message: dict[str, Any] = {"id": self.last, "call": call, "args": args}
+        if len(fds) > MAX_FDS:
+            raise ControlError("bad-argument", f"more than {MAX_FDS} descriptors at a time")
         if fds:
             message["fds"] = len(fds)
         frame = pack(message)
@@ -142,8 +145,9 @@ class Connection:
                 return message
             if got in (None, -1) and "error" in message:
                 raise error_of(message)
-            if isinstance(got, int):
-                self.early.setdefault(got, []).append(message)
+            if not isinstance(got, int) or len(self.early) > MAX_EARLY:
+                raise ControlError("garbled", "the sentry answers what was not asked")
+            self.early.setdefault(got, []).append(message)
 
     def answer(self, ident: int) -> dict[str, Any]:
         """Waits for the result of a request; ControlError."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LISTEN_FD: Final = 250  # the filter allows accept4(2) on this one alone
 MAX_PEERS: Final = 64
+MAX_ASKED: Final = 1000  # requests of a peer without an answer
 UCRED: Final = struct.Struct("iII")
 LAST_LOOK: Final = 1  # ms without a request after which there is none any more
 LAST_WORDS: Final = 2.0  # seconds that peers get to read their last answers
@@ -258,8 +259,9 @@ class Server:
             or isinstance(ident, bool)
             or not 0 <= ident < ID_MAX
             or ident in peer.asked
+            or len(peer.asked) >= MAX_ASKED
         ):
-            raise Garbled("a request without an id of its own")
+            raise Garbled(f"a request without an id of its own, or more than {MAX_ASKED} without an answer")
         count = frame.pop("fds", 0)
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= len(peer.line.fds):
             raise Garbled("a request with fewer descriptors than it says")
