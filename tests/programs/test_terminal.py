@@ -44,6 +44,7 @@ def long_command(t: Terminal) -> None:
     """Starts one; it runs when this returns."""
     t.type("sh -c 'echo re\\ady; exec sleep 100'\r")
     t.expect(r"ready\r\n")
+    time.sleep(0.3)  # bash itself is not always waiting for its child by then, and misses how it ended
 
 
 def test_ctrl_c(sandbox: Sandbox, native_or_not: bool) -> None:
