@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -157,6 +158,7 @@ class Sandbox:
         if spec.strace:
             tracer.start(spec.log if spec.log >= 0 else 2)
         container = build_container(self.kernel, spec.container, self.server)
+        gc.freeze()  # what there is now stays: the collector need not look at it again
         seal.seal(spec.platform + ("-net" if spec.network == "host" else ""))
         self.server.start()
         if spec.watchdog:
