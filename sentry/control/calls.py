@@ -67,6 +67,9 @@ class Request:
         if container.status == states.STOPPED or container.init is None:
             raise CallError("not-running", f'container not running: "{container.ident}" is stopped')
         tg = container.init if pid == 0 else container.pidns.groups.get(pid)
+        record = container.records.get(pid)
+        if record is not None and record.ended:  # another process may have the number now
+            tg = None
         if tg is None or tg.dead or tg.container is not container:
             raise CallError("no-process", f'no such process: {pid} in container "{container.ident}"')
         return tg

@@ -125,6 +125,8 @@ def test_status_is_kept(tmp_path: Path) -> None:
         os.close(null)
         assert c.wait("c", pid)["exit"] == 9
         assert c.wait("c", pid)["exit"] == 9
+        with pytest.raises(ControlError, match="no such process"):
+            c.signal("c", signal.SIGTERM, pid)
         with pytest.raises(ControlError, match="no process 4711 was started"):
             c.wait("c", 4711)
 
