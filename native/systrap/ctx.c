@@ -15,6 +15,7 @@
 #define UNKNOWN_BASE ~0UL
 #define SLOW_FLAGS 0x54100UL /* TF, NT, RF, AC: iretq sets them without a side effect on the way */
 #define SAVE_TRIES 100
+#define SAVE_WAIT_NS 20000000L
 #define SITE_HOT 16 /* trapped calls of one place before it is worth patching */
 
 static void put_xstate(struct cn_ctx *c, const void *full)
@@ -193,7 +194,11 @@ void systrap_ctx_interrupt(struct cn_ctx *c)
         kick(c);
 }
 
-/* Brings the extended state into the area: the stub saves it and stops again. */
+/*
+ * Brings the extended state into the area: the stub saves it and stops again. The caller may hold K,
+ * so this never waits for guest code: a context that only seemed to have stopped (its siblings can
+ * make it look so) is kicked out of it, or dies.
+ */
 static int save_xstate(struct cn_ctx *c)
 {
     struct cn_regs regs = {0};
@@ -204,7 +209,9 @@ static int save_xstate(struct cn_ctx *c)
         c->area->kick = 0;
         c->area->flags = STUB_SAVE;
         handover_give(c);
-        if (handover_wait(c) < 0 || stop_read(c, &regs, &stop) < 0)
+        while (handover_wait_briefly(c, SAVE_WAIT_NS) < 0 && ++i < SAVE_TRIES)
+            syscall(SYS_tgkill, c->pid, c->pid, SIGURG);
+        if (stop_read(c, &regs, &stop) < 0)
             break;
         if (c->xsave)
             return 0;

@@ -117,6 +117,17 @@ static int spin(struct cn_ctx *c)
     return 0;
 }
 
+int handover_wait_briefly(struct cn_ctx *c, i64 ns)
+{
+    volatile struct stub_ctx *a = c->area;
+
+    __atomic_store_n(&a->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&a->turn, __ATOMIC_SEQ_CST) == STUB_RUNS)
+        stub_futex(&a->turn, FUTEX_WAIT, STUB_RUNS, ns);
+    __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
+    return __atomic_load_n(&a->turn, __ATOMIC_ACQUIRE) == STUB_STOPPED ? 0 : -EAGAIN;
+}
+
 int handover_wait(struct cn_ctx *c)
 {
     volatile struct stub_ctx *a = c->area;

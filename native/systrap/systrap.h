@@ -132,6 +132,8 @@ void handover_place(struct cn_ctx *c);
 void handover_give(struct cn_ctx *c);
 /* Until the turn is the sentry's again: 0, or -ESRCH when the process is gone. */
 int handover_wait(struct cn_ctx *c);
+/* ... or some time has passed: -EAGAIN. */
+int handover_wait_briefly(struct cn_ctx *c, i64 ns);
 
 /* stop.c: what a stop of the stub means, from a copy of what it left in its area. */
 

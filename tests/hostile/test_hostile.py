@@ -65,6 +65,17 @@ def test_mixes(sandbox: Sandbox) -> None:
     assert "survived" in done.out
 
 
+@pytest.mark.timeout(100)
+def test_shared_areas(sandbox: Sandbox) -> None:
+    """Guests that spoil what systrap shares with them, forge stops, and jump into the stub's text."""
+    seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
+    compile_c(HERE / "areas.c", sandbox.cwd / "areas", "-w", "-pthread", "-mfsgsbase")
+    done = sandbox.run(["./areas", "12", str(seed)], ["--memory", "1G"], timeout=90)
+    assert_no_bug(done.err)
+    assert done.status == 0, (seed, done)
+    assert "survived" in done.out, (seed, done)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_bad_pointers(sandbox: Sandbox) -> None:
