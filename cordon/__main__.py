@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -22,6 +23,7 @@ def isolate() -> None:
 def main() -> int:
     """Runs the command line in sys.argv; the exit status."""
     isolate()
+    gc.disable()  # short-lived, but for the processes that it starts, which turn it on again
     from cordon.cli import run_verb
 
     return run_verb(sys.argv[1:])

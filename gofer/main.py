@@ -10,6 +10,7 @@ connections are closed, 1 with one sentence when it can't start.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -196,6 +197,8 @@ def run(spec: GoferSpec) -> NoReturn:
         need(lib.cn_die_with_parent(0), f"tie itself to process {me}")
         connections = confine(spec, privileged, mapper)
         tell(spec, "ok")
+        gc.freeze()
+        gc.enable()
         serve(connections)
         code = 0
     except GoferError as e:

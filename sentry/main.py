@@ -5,6 +5,7 @@ Started by the front as `python -I -c ...` or as a fork of it, with the spec on 
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -29,6 +30,7 @@ def read_all(fd: int) -> bytes:
 def main(spec_fd: int) -> int:
     """Exit status of the sentry process: 0 when the first container ended and its status was told."""
     line = -1
+    gc.disable()  # nothing that is made at start-up is garbage
     sys.unraisablehook = threads.unraisable
     try:
         document = read_all(spec_fd)
@@ -36,7 +38,10 @@ def main(spec_fd: int) -> int:
         spec = specs.parse(document)
         from sentry import loader
 
-        return 0 if loader.build(spec).run() else 1
+        sandbox = loader.build(spec)
+        gc.freeze()
+        gc.enable()
+        return 0 if sandbox.run() else 1
     except SandboxError as e:
         complain(line, "failed", str(e), e.status)
         return 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 
@@ -13,11 +12,15 @@ class Randomness:
         self.seed: int = seed
         self.counter: int = 0
         self.key: bytes = b"" if seed < 0 else str(seed).encode()
+        if seed >= 0:  # it brings OpenSSL along, 5 ms, and can't be imported once there are no files
+            import hashlib  # noqa: F401
 
     def get(self, n: int) -> bytes:
         """n random bytes."""
         if self.seed < 0:
             return os.urandom(n)
+        import hashlib
+
         out = bytearray()
         while len(out) < n:
             out += hashlib.sha256(self.key + self.counter.to_bytes(16, "little")).digest()
