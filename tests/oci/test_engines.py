@@ -1,0 +1,298 @@
+"""containerd (ctr), docker and buildah with cordon as their runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import CORDON, Done
+from tests.oci.conftest import Podman, eventually, run
+from tests.programs.terminal import Terminal
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.02; done"
+
+
+def daemon(argv: list[str], socket: Path, log: Path) -> subprocess.Popen[bytes]:
+    """A daemon that was started and listens."""
+    with log.open("wb") as f:
+        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=f, stderr=f, start_new_session=True)
+    deadline = time.monotonic() + 20
+    while not socket.exists():
+        if p.poll() is not None or time.monotonic() > deadline:
+            p.kill()
+            pytest.skip(f"{argv[0]} does not start here: {log.read_text()[-300:]}")
+        time.sleep(0.1)
+    time.sleep(0.5)
+    return p
+
+
+def stop(p: subprocess.Popen[bytes]) -> None:
+    p.send_signal(signal.SIGTERM)
+    try:
+        p.wait(20)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+
+
+@pytest.fixture(scope="module")
+def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of a containerd of our own."""
+    if shutil.which("containerd") is None or shutil.which("ctr") is None:
+        pytest.skip("containerd is not installed")
+    where = Path("/tmp") / f"cordon-test-{os.getpid()}"  # socket addresses are short
+    where.mkdir()
+    (where / "config.toml").write_text(
+        f"""\
+version = 2
+root = "{where}/root"
+state = "{where}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+  address = "{where}/c.sock"
+"""
+    )
+    p = daemon(["containerd", "-c", str(where / "config.toml")], where / "c.sock", where / "log")
+    yield where / "c.sock"
+    stop(p)
+    shutil.rmtree(where, ignore_errors=True)
+
+
+class Ctr:
+    def __init__(self, socket: Path, rootfs: Path) -> None:
+        self.socket = socket
+        self.rootfs = rootfs
+
+    def argv(self, *args: str) -> list[str]:
+        return ["ctr", "--address", str(self.socket), "--namespace", "cordon-test", *args]
+
+    def __call__(self, *args: str) -> Done:
+        return run(self.argv(*args))
+
+    def run_args(self, cid: str, *command: str, options: tuple[str, ...] = ("--rm",)) -> list[str]:
+        return self.argv(
+            "run", *options, "--runc-binary", CORDON, "--rootfs", str(self.rootfs), cid, *command
+        )
+
+
+@pytest.fixture
+def ctr(containerd: Path, rootfs: Path) -> Ctr:
+    return Ctr(containerd, rootfs)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "out"),
+    [
+        (["echo", "hello"], 0, "hello\n"),
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["sh", "-c", "sleep 9 & kill -9 $!; wait $!"], 137, ""),
+    ],
+)
+def test_ctr_run(ctr: Ctr, command: list[str], status: int, out: str) -> None:
+    d = run(ctr.run_args("r", *command))
+    assert (d.status, d.out) == (status, out), d.err
+
+
+def test_ctr_missing_program(ctr: Ctr) -> None:
+    d = run(ctr.run_args("n", "no-such-program"))
+    assert d.status == 1
+    assert "no such file or directory" in d.err
+    ctr("container", "rm", "n")
+
+
+def test_ctr_life(ctr: Ctr) -> None:
+    """Detached: exec, ps, metrics, pause, resume, kill, delete."""
+    script = "trap 'exit 5' TERM; while :; do sleep 0.05; done"
+    assert run(ctr.run_args("l", "sh", "-c", script, options=("-d",))).status == 0
+    d = ctr("task", "exec", "--exec-id", "e", "l", "sh", "-c", "echo in; exit 3")
+    assert (d.status, d.out) == (3, "in\n")
+    assert len(ctr("task", "ps", "l").out.splitlines()) > 1
+    assert "memory.usage_in_bytes" in ctr("task", "metrics", "l").out
+    assert ctr("task", "pause", "l").status == 0
+    assert "PAUSED" in ctr("task", "ls").out
+    assert ctr("task", "resume", "l").status == 0
+    assert ctr("task", "kill", "-s", "TERM", "l").status == 0
+    eventually("it stopped", lambda: "STOPPED" in ctr("task", "ls").out)
+    assert "5" in ctr("task", "rm", "l").err
+    assert ctr("container", "rm", "l").status == 0
+
+
+def test_ctr_terminal(ctr: Ctr) -> None:
+    with Terminal(ctr.run_args("t", "sh", options=("--rm", "-t")), Path("/"), os.environ, 31, 91) as t:
+        t.expect("# ", 60)
+        t.type("stty size\n")
+        t.expect("31 91")
+        t.resize(41, 101)
+        time.sleep(0.5)
+        t.type("stty size\n")
+        t.expect("41 101")
+        t.type("exit 6\n")
+        assert t.wait() == 6
+
+
+class Docker:
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+
+    def argv(self, *args: str) -> list[str]:
+        return ["docker", "-H", f"unix://{self.socket}", *args]
+
+    def __call__(self, *args: str, data: bytes = b"") -> Done:
+        return run(self.argv(*args), data=data)
+
+    def ok(self, *args: str, data: bytes = b"") -> str:
+        d = self(*args, data=data)
+        assert d.status == 0, f"docker {' '.join(args)}: {d}"
+        return d.out
+
+    def run(self, *args: str) -> Done:
+        return self("run", "--runtime", "cordon", "--network", "none", *args)
+
+
+@pytest.fixture(scope="module")
+def docker_daemon(containerd: Path, image: Path) -> Iterator[Docker]:
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        pytest.skip("docker is not installed")
+    where = containerd.parent / "docker"
+    where.mkdir()
+    argv = [
+        "dockerd", "--data-root", f"{where}/data", "--exec-root", f"{where}/exec", "-H", f"unix://{where}/d.sock",
+        "-p", f"{where}/d.pid", "--add-runtime", f"cordon={CORDON}", "--storage-driver", "vfs", "--exec-opt",
+        "native.cgroupdriver=cgroupfs", "--bridge", "none", "--iptables=false", f"--containerd={containerd}",
+    ]  # fmt: skip
+    p = daemon(argv, where / "d.sock", where / "log")
+    d = Docker(where / "d.sock")
+    d.ok("import", "-", "busybox:test", data=image.read_bytes())
+    yield d
+    stop(p)
+
+
+@pytest.fixture
+def docker(docker_daemon: Docker) -> Iterator[Docker]:
+    yield docker_daemon
+    left = docker_daemon.ok("ps", "-aq").split()
+    if left:
+        docker_daemon("rm", "-f", *left)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "out"),
+    [
+        (["echo", "hello"], 0, "hello\n"),
+        (["sh", "-c", "exit 7"], 7, ""),
+        (["/not-executable"], 126, ""),
+        (["no-such-program"], 127, ""),
+        (["sh", "-c", "sleep 9 & kill -9 $!; wait $!"], 137, ""),
+    ],
+)
+def test_docker_run(docker: Docker, command: list[str], status: int, out: str) -> None:
+    """Docker runs a prestart hook for its networks each time."""
+    d = docker.run("--rm", "busybox:test", *command)
+    assert (d.status, d.out) == (status, out), d.err
+
+
+def test_docker_life(docker: Docker, tmp_path: Path) -> None:
+    docker.run(
+        "-d",
+        "--name",
+        "life",
+        "busybox:test",
+        "sh",
+        "-c",
+        "trap 'echo got; exit 5' TERM; echo up; while :; do sleep 0.05; done",
+    )
+    eventually("it is up", lambda: docker("logs", "life").out == "up\n")
+    d = docker(
+        "exec", "-e", "A=b", "-u", "1000", "-w", "/tmp", "life", "sh", "-c", "id -u; pwd; echo $A; exit 3"
+    )
+    assert (d.status, d.out) == (3, "1000\n/tmp\nb\n")
+    assert "cordon: container" in docker.ok("top", "life")
+    stats = json.loads(docker.ok("stats", "--no-stream", "--format", "{{json .}}", "life"))
+    assert stats["Name"] == "life"
+    docker.ok("pause", "life")
+    assert "Paused" in docker.ok("ps")
+    docker.ok("unpause", "life")
+    (tmp_path / "f").write_text("copied\n")
+    docker.ok("cp", str(tmp_path / "f"), "life:/tmp/f")
+    assert docker.ok("exec", "life", "cat", "/tmp/f") == "copied\n"
+    assert "A /tmp/f" in docker.ok("diff", "life")
+    docker.ok("commit", "life", "committed:test")
+    assert docker.run("--rm", "committed:test", "cat", "/tmp/f").out == "copied\n"
+    docker.ok("update", "--memory", "64m", "--memory-swap", "64m", "life")
+    docker.ok("rename", "life", "life2")
+    docker.ok("stop", "life2")
+    assert docker.ok("inspect", "--format", "{{.State.ExitCode}}", "life2") == "5\n"
+    assert docker.ok("logs", "life2") == "up\ngot\n"
+
+
+def test_docker_out_of_memory(docker: Docker) -> None:
+    d = docker.run(
+        "--name",
+        "memo",
+        "--memory",
+        "40m",
+        "busybox:test",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=100M",
+        "count=1",
+    )
+    assert d.status == 137
+    eventually(
+        "docker knows",
+        lambda: docker.ok("inspect", "--format", "{{.State.OOMKilled}}", "memo") == "true\n",
+        5,
+    )
+
+
+def test_docker_terminal(docker: Docker) -> None:
+    argv = docker.argv("run", "--rm", "-it", "--runtime", "cordon", "--network", "none", "busybox:test", "sh")
+    with Terminal(argv, Path("/"), os.environ, 32, 92) as t:
+        t.expect("# ", 60)
+        time.sleep(0.5)
+        t.type("stty size\n")
+        t.expect("32 92")
+        t.type("sleep 100\n")
+        time.sleep(0.5)
+        t.type("\x03")
+        t.expect("# ")
+        t.type("exit 4\n")
+        assert t.wait() == 4
+
+
+def test_docker_stop_kills_in_the_end(docker: Docker) -> None:
+    docker.run("-d", "--name", "stop1", "busybox:test", "sleep", "1000")
+    docker.ok("stop", "-t", "1", "stop1")
+    assert docker.ok("inspect", "--format", "{{.State.ExitCode}}", "stop1") == "137\n"
+
+
+@pytest.mark.needs("buildah")
+def test_buildah(podman: Podman, tmp_path: Path) -> None:
+    """A small Containerfile with RUN steps."""
+    (tmp_path / "Containerfile").write_text(
+        "FROM localhost/busybox:test\n"
+        "RUN echo built > /built && mkdir -p /a/b && chown 5:6 /a/b\n"
+        "RUN cat /built && test $(stat -c %u:%g /a/b) = 5:6\n"
+        "USER 1000\n"
+        "RUN id -u > /tmp/who\n"
+        'CMD ["cat", "/built", "/tmp/who"]\n'
+    )
+    argv = [
+        "buildah", "--root", f"{podman.where}/root", "--runroot", f"{podman.where}/run", "--storage-driver", "vfs", "bud",
+        "--runtime", CORDON, "--isolation", "oci", "--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32768:32768",
+        "--network", "none", "-t", "built:test", str(tmp_path),
+    ]  # fmt: skip
+    d = run(argv, 120, CONTAINERS_CONF=str(podman.conf))
+    assert d.status == 0, d.err
+    assert podman.ok("run", "--rm", "--network", "none", "built:test") == "built\n1000\n"
+    podman("rmi", "built:test")
