@@ -57,6 +57,8 @@ def call(d: StateDir, state: State, name: str, args: dict[str, Any]) -> dict[str
 def start(d: StateDir, state: State) -> None:
     """Releases a created container. The caller holds the lock."""
     following = lifecycle.after(state.id, state.status(), lifecycle.START)
+    if "startContainer" in state.hooks:
+        run_start_hooks(d, state)
     try:
         call(d, state, "start", {})
     except NotRunning:
@@ -72,6 +74,22 @@ def start(d: StateDir, state: State) -> None:
 
         plain = json.dumps(state.to_oci(lifecycle.RUNNING)).encode()
         hooks.run_lenient("poststart", state.hooks["poststart"], plain)
+
+
+def run_start_hooks(d: StateDir, state: State) -> None:
+    """A failure stops the container."""
+    import json
+
+    from cordon.oci import guesthooks
+
+    plain = json.dumps(state.to_oci(lifecycle.CREATED)).encode()
+    try:
+        guesthooks.run_all(
+            socket_path(d, state), state.id, state.process, state.hooks["startContainer"], plain
+        )
+    except RuntimeFailure:
+        end(state)
+        raise
 
 
 def kill(d: StateDir, state: State, number: int, everything: bool) -> None:

@@ -292,6 +292,18 @@ def test_hooks(runtime: Runtime) -> None:
     assert all(s["id"] == "h" and s["pid"] in (pid, 0) for s in states)
 
 
+def test_hooks_in_the_container(runtime: Runtime) -> None:
+    """startContainer runs as a guest program, with the state on stdin; a failure stops the container."""
+    script = 'read s; [ -n "$s" ] && [ $$ != 1 ] && [ ! -e /etc/os-release ] && echo fine > /dev/shm/hook'
+    hooks = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]}
+    d = runtime("run", "-b", runtime.bundle("s", "cat", "/dev/shm/hook", hooks=hooks), "s")
+    assert d == Done(0, "fine\n", "")
+    hooks["startContainer"][0]["args"] = ["sh", "-c", "echo no luck >&2; exit 3"]
+    runtime.create("s", "true", hooks=hooks)
+    assert runtime("start", "s").err == "cordon: startContainer hook /bin/sh: ended with status 3: no luck\n"
+    assert runtime.status("s") == "stopped"
+
+
 def test_a_failing_hook_stops_the_creation(runtime: Runtime) -> None:
     hooks = {"createRuntime": [{"path": "/bin/busybox", "args": ["sh", "-c", "echo no luck >&2; exit 3"]}]}
     d = runtime("create", "-b", runtime.bundle("f", hooks=hooks), "f")
