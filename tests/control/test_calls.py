@@ -330,7 +330,10 @@ def test_calls_that_sleep_do_not_notice_a_pause(tmp_path: Path) -> None:
 
 
 def test_the_sandbox_s_memory_limit_stays(tmp_path: Path) -> None:
-    with Sandbox(tmp_path, SERVICE, spec={"memory": 64 << 20}, container={"memory": 64 << 20}) as s, s.connect() as c:
+    with (
+        Sandbox(tmp_path, SERVICE, spec={"memory": 64 << 20}, container={"memory": 64 << 20}) as s,
+        s.connect() as c,
+    ):
         for memory in (65 << 20, 0):
             with pytest.raises(ControlError, match="cannot be raised above the 67108864 bytes"):
                 c.update("c", memory=memory)

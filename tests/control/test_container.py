@@ -327,8 +327,22 @@ def test_the_first_container_ends_the_sandbox(tmp_path: Path) -> None:
         m.gofer.close()
 
 
+def test_memory_limit_of_one_of_several(tmp_path: Path) -> None:
+    hog = ["sh", "-c", "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"]
+    with Sandbox(tmp_path, IDLE) as s, s.connect() as c:
+        m = Member(s, "second", hog, memory=32 << 20)
+        c.start("second")
+        how = c.wait("second")
+        assert (how["killed"], how["oom"]) == (9, True)
+        assert c.stats("second")["memory"]["oom_kills"] == 1
+        assert c.state("c")["status"] == "running"
+        assert s.run(["true"])[0]["oom"] is False
+        m.gofer.close()
+
+
 def test_a_dead_gofer_ends_its_container_alone(tmp_path: Path) -> None:
-    with Sandbox(tmp_path, IDLE) as s, s.connect() as c, s.connect() as e:
+    log = os.memfd_create("log")
+    with Sandbox(tmp_path, IDLE, spec={"log": log}, fds=[log]) as s, s.connect() as c, s.connect() as e:
         m = Member(s, "second", ["sh", "-c", "while :; do ls /etc > /dev/null; done"])
         c.start("second")
         ident = e.request("events", {"container": "second"})
@@ -339,3 +353,6 @@ def test_a_dead_gofer_ends_its_container_alone(tmp_path: Path) -> None:
         assert e.next_for(ident)["event"] == {"event": "gofer", "container": "second"}
         assert s.run(["echo", "alive"])[1] == "alive\n"
         m.gofer.close()
+    text = os.pread(log, 4096, 0).decode()
+    os.close(log)
+    assert 'container "second" is destroyed: the gofer failed: ' in text
