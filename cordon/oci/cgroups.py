@@ -13,10 +13,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
 
 from cordon.oci.errors import RuntimeFailure, why
 from cordon.oci.resources import Resources
+
+# `typing` itself would be a tenth of a management command's time
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Bytes that sentry, gofer and the container process may use on top of the guest's limit.
 OVERHEAD = 192 << 20

@@ -13,9 +13,13 @@ import os
 import select
 import signal
 import time
-from typing import Any
 
 from cordon.oci.errors import RuntimeFailure, log, why
+
+# `typing` itself would be a tenth of a management command's time
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Bytes of a failed hook's stderr that the error shows.
 SHOWN = 2048

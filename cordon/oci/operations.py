@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import select
 import signal
-from typing import TYPE_CHECKING, Any
 
 from cordon.oci import lifecycle
 from cordon.oci.errors import NotRunning, RuntimeFailure, log
 from cordon.oci.state import SOCKET_FILE, State, StateDir, alive
 
+# `typing` itself would be a tenth of a management command's time
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cordon.oci.resources import Resources
 
 #: Seconds that a killed container process may take to end.

@@ -13,11 +13,15 @@ import fcntl
 import json
 import os
 import time
-from typing import Any
 
 from cordon.oci import lifecycle
 from cordon.oci.errors import NoContainer, RuntimeFailure, why
 from cordon.oci.ids import Root
+
+# `typing` itself would be a tenth of a management command's time
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STATE_VERSION = 1
 STATE_FILE = "state.json"
