@@ -1,4 +1,4 @@
-"""Guest programs about futexes, clocks and timers: the same lines natively and in the sandbox, none of them a failed check."""
+"""Guest programs about futexes, sleeping, clocks and timers: the same lines natively and in the sandbox, none of them a failed check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.harness import Sandbox, compile_c
 GUEST = Path(__file__).parent.parent / "guest"
 
 
-@pytest.mark.parametrize("name", ["futexes", "clocks"])
+@pytest.mark.parametrize("name", ["futexes", "sleeps", "clocks"])
 def test_guest_program(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     compile_c(GUEST / f"{name}.c", tmp_path / name, "-pthread", "-w")
     result = sandbox.same([f"./{name}"])
