@@ -200,7 +200,7 @@ PROGRAMS = {
 }
 CPYTHON_TESTS = (
     "test_os test_subprocess test_threading test_signal test_mmap test_select test_fcntl test_tempfile test_shutil "
-    "test_socket test_socketserver test_httplib test_ftplib"
+    "test_httplib"
 ).split()
 
 
@@ -224,8 +224,6 @@ def test_cpython_suite(sandbox: Sandbox, name: str) -> None:
     command = ["python3", "-m", "test", "-v", name]
     if not FULL:
         command += ["-i", "test_*leak*"]
-    if name == "test_socket":
-        command += ["-i", "*UDPLITE*"]  # a protocol that Linux has given up since
     ours = sandbox.run(command, timeout=900)
     limits = sandbox.run(["sh", "-c", "ulimit -Sn; ulimit -Hn"]).out.split()  # tests that need few are skipped where there are more
     hard = min(int(limits[1]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])

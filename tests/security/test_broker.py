@@ -51,6 +51,12 @@ def inner(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
+def opened(pid: int) -> list[str]:
+    """What the broker has open."""
+    folder = f"/proc/{inner(pid)}/fd"
+    return sorted(os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+
+
 def test_sockets_that_it_makes(line: tuple[socket.socket, int]) -> None:
     broker = broker_of(line[0])
     for domain in (socket.AF_INET, socket.AF_INET6):
