@@ -104,6 +104,14 @@ class Groups:
         self.where: dict[str, str] = {}
 
     @classmethod
+    def plan(cls, mounted: list[Hierarchy], path: str) -> dict[str, bool]:
+        """What `make` will make: to be written down before, so that a creation that is cut off can be cleaned up."""
+        own = own_paths()
+        return {
+            directory: not os.path.isdir(directory) for directory in (place(h, path, own) for h in mounted)
+        }
+
+    @classmethod
     def make(cls, mounted: list[Hierarchy], path: str, needed: bool) -> Groups:
         """Makes the directories. Without the right to (an ordinary user) there are none, unless `needed`: RuntimeFailure then."""
         groups = cls({})

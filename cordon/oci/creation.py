@@ -87,7 +87,10 @@ class Creation:
         directory.write(state)
         pod = pods.sandbox_of(config, directory)
         if config.linux.resources.unified or r.cgroup_manager != "disabled":
-            self.groups = Groups.make(hierarchies(), config.linux.cgroups_path or f"cordon/{r.id}", False)
+            mounted, where = hierarchies(), config.linux.cgroups_path or f"cordon/{r.id}"
+            state.cgroups = Groups.plan(mounted, where)
+            directory.write(state)
+            self.groups = Groups.make(mounted, where, False)
             state.cgroups = self.groups.made
             directory.write(state)
             self.groups.limit(config.linux.resources)
