@@ -241,8 +241,7 @@ struct waitv {
 static void *wake_second(void *arg)
 {
     usleep(30000);
-    SHOW(futex(arg, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 5, NULL, NULL, 0));
-    return NULL;
+    return (void *)(long)futex(arg, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 5, NULL, NULL, 0);
 }
 
 static void waitv(void)
@@ -264,7 +263,9 @@ static void waitv(void)
     v[1].flags = 130;
     pthread_create(&th, NULL, wake_second, &f[1]);
     SHOW(syscall(449, v, 3, 0, NULL, 0));
-    pthread_join(th, NULL);
+    void *woken;
+    pthread_join(th, &woken);
+    SHOW(woken);
 }
 
 /* Stress: condition variables, semaphores and barriers by many threads. */
