@@ -12,8 +12,6 @@ from platforms.systrap import Systrap
 #: All platforms of the design in the order in which `auto` prefers them; None: not built yet.
 PLATFORMS: Final[dict[str, Platform | None]] = {"kvm": None, "systrap": Systrap(), "ptrace": Ptrace()}
 AUTO: Final = "auto"
-#: Built, but `auto` does not choose them yet.
-TRIAL: Final = ("systrap",)
 NOT_BUILT: Final = "not built yet"
 
 
@@ -66,8 +64,6 @@ def choose(name: str = AUTO) -> str:
         return name
     reasons = []
     for candidate in PLATFORMS:
-        if candidate in TRIAL:
-            continue
         why = probe(candidate)
         if why is None:
             return candidate

@@ -13,7 +13,7 @@ import pytest
 from tests.harness import FULL, Sandbox
 
 KNOWN_FAILURES = Path(__file__).parent / "known_failures.toml"
-PLATFORMS = os.environ.get("CORDON_PLATFORMS", "ptrace").split(",")
+PLATFORMS = os.environ.get("CORDON_PLATFORMS", "ptrace,systrap").split(",")
 
 
 def known_failures() -> list[dict[str, Any]]:

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = [("gofer", "ro"), ("gofer", "rw"), ("sentry", "ptrace"), ("sentry", "ptrace-net"), ("broker", "broker")]
+CASES = [
+    ("gofer", "ro"),
+    ("gofer", "rw"),
+    ("sentry", "ptrace"),
+    ("sentry", "ptrace-net"),
+    ("sentry", "systrap"),
+    ("sentry", "systrap-net"),
+    ("broker", "broker"),
+]
 LAST_NR = 460
 PROBES = (
     335,
