@@ -93,6 +93,7 @@ def run(
     platform: str = ...,
     network: str = ...,
     strace: bool = ...,
+    patch: bool = ...,
     debug_log: Argument | None = ...,
 ) -> Result[str]: ...
 @overload
@@ -118,6 +119,7 @@ def run(
     platform: str = ...,
     network: str = ...,
     strace: bool = ...,
+    patch: bool = ...,
     debug_log: Argument | None = ...,
 ) -> Result[bytes]: ...
 def run(
@@ -142,6 +144,7 @@ def run(
     platform: str = "auto",
     network: str = "none",
     strace: bool = False,
+    patch: bool = True,
     debug_log: Argument | None = None,
 ) -> Result[Any]:
     """Runs a command in a sandbox of its own and waits for it, with the signature and habits of subprocess.run.
@@ -152,8 +155,8 @@ def run(
     Without them a sandbox gets three quarters of the memory that is available and 4096 processes.
     root: host directory to be the root ("/" shows the whole host); by default the system directories and the
     current directory. user: UID or "UID:GID", by default the caller's. network: "none" (loopback inside the sandbox), "host" or
-    "ns:PATH", a network namespace. Nothing the command does changes the host,
-    except below writable mounts.
+    "ns:PATH", a network namespace. patch=False: system call sites in programs stay as they are (systrap; slower).
+    Nothing the command does changes the host, except below writable mounts.
 
     CordonError (one sentence) when the command cannot be started or the sandbox fails; its `status` is 127 when the command is
     not found, 126 when it cannot be executed. SandboxFailed with check=True when the verdict is not "ok".
@@ -177,6 +180,7 @@ def run(
     options.platform = platform
     options.network = network
     options.strace = strace
+    options.patch = patch
     options.debug_log = "" if debug_log is None else os.path.abspath(os.fsdecode(debug_log))
     if timeout is not None:
         options.set_timeout(timeout)

@@ -83,6 +83,7 @@ class Options:
         self.strace = False
         #: File for a trace of where the time of system calls goes, "" for none.
         self.profile = ""
+        self.patch = True
         #: File for the debug log, "" for none.
         self.debug_log = ""
 

@@ -121,6 +121,7 @@ def sentry_document(
         "control": control,
         "memory": options.memory,
         "strace": options.strace,
+        "no_patch": not options.patch,
         "log": log,
         "profile": profile,
         "container": container,

@@ -10,6 +10,7 @@ The document is an object with the keys below; unknown keys are refused, so that
     broker      int        for "host": inherited socket to the broker
     strace      bool       print every call to the debug log
     log         int        descriptor for the debug log, -1: none
+    no_patch    bool       system call sites of programs are left as they are (native/mm/patch.h)
     profile     int        descriptor for the records of native/trace/trace.h, -1: none
     seed        int        for everything random, -1: from the host
     watchdog    int        seconds in the kernel after which a task counts as stuck, 0: nobody watches
@@ -165,6 +166,7 @@ class Spec:
         self.network: str = "none"
         self.broker: int = -1
         self.strace: bool = False
+        self.no_patch: bool = False
         self.log: int = -1
         self.profile: int = -1
         self.seed: int = -1
@@ -447,6 +449,7 @@ def parse(text: bytes) -> Spec:
     if s.network not in NETWORKS or (s.network == "host") != (s.broker >= 0):
         raise SpecError("sandbox spec: spec.network is neither none nor host with a broker")
     s.strace = r.flag("strace")
+    s.no_patch = r.flag("no_patch")
     s.log = r.fd("log")
     s.profile = r.fd("profile")
     s.seed = r.number("seed", -1)

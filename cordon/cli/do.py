@@ -56,6 +56,7 @@ def parser() -> Parser:
         help="none (default: loopback in the sandbox), host, or ns:PATH: host sockets in that network namespace",
     )  # fmt: skip
     p.add_argument("--strace", action="store_true", help="print every system call to stderr or the debug log")
+    p.add_argument("--no-patch", action="store_true", help="systrap: leave the system call sites in programs as they are")
     p.add_argument(
         "--profile", default="", metavar="FILE",
         help="write where the time of system calls went, for ui.perfetto.dev (Chrome JSON trace format)",
@@ -85,6 +86,7 @@ def options_of(argv: list[str]) -> Options:
     options.network = a.network
     options.strace = a.strace
     options.profile = a.profile
+    options.patch = not a.no_patch
     options.debug_log = a.debug_log
     options.check()
     return options
