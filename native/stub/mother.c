@@ -24,8 +24,6 @@
 
 #define MAX_FDS 64 /* of a mother at her start */
 
-#define KEPT_MAX 8 /* stubs that were given back, beyond the pool */
-
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U
 #endif
@@ -40,11 +38,10 @@ struct cn_mother {
     u64 vdso; /* ELF header of the host's vDSO in the stubs, or 0 */
     int cpu; /* the mother is pinned to, -1 none */
     u32 pool, nready, npending;
-    struct cn_stub *ready; /* at most pool and KEPT_MAX of them */
+    struct cn_stub *ready; /* pool entries */
     u32 nfree, next_slot;  /* freed slots first, then never used ones */
     u32 *free_slots;
     void (*fresh)(void *arg, u32 slot, struct stub_ctrl *ctrl); /* NULL: plain stubs */
-    void (*again)(void *arg, u32 slot, struct stub_ctrl *ctrl);
     void *fresh_arg;
     pid_t *dying; /* killed, not yet waited for */
     u32 ndying, dying_cap;
@@ -300,11 +297,10 @@ int cn_mother_start(struct cn_mother **out, int memfd, u32 pool,
     m->pool = pool ? pool : 1;
     if (extra) {
         m->fresh = extra->fresh;
-        m->again = extra->again;
         m->fresh_arg = extra->arg;
     }
     pthread_mutex_init(&m->lock, NULL);
-    m->ready = calloc(m->pool + 1 + KEPT_MAX, sizeof(*m->ready));
+    m->ready = calloc(m->pool + 1, sizeof(*m->ready));
     m->free_slots = calloc(STUB_SLOTS, sizeof(*m->free_slots));
     if (!m->ready || !m->free_slots)
         goto fail;
@@ -400,24 +396,6 @@ int cn_mother_take(struct cn_mother *m, struct cn_stub *out)
         rc = 0;
         while (m->nready + m->npending < m->pool && request_stub(m) == 0)
             ;
-    }
-    pthread_mutex_unlock(&m->lock);
-    return rc;
-}
-
-int cn_mother_give(struct cn_mother *m, const struct cn_stub *stub)
-{
-    int rc = -EAGAIN;
-
-    pthread_mutex_lock(&m->lock);
-    if (m->nready + m->npending < m->pool + KEPT_MAX) {
-        /* Last to be taken: others have had more time to get ready. */
-        memmove(m->ready + 1, m->ready, m->nready * sizeof(*m->ready));
-        m->ready[0] = *stub;
-        m->nready++;
-        if (m->again)
-            m->again(m->fresh_arg, stub->slot, cn_mother_ctrl(m, stub->slot));
-        rc = 0;
     }
     pthread_mutex_unlock(&m->lock);
     return rc;

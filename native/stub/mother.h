@@ -24,8 +24,6 @@ struct cn_mother_extra {
     const int *fds; /* get the numbers from STUB_FD_AREA on */
     /* Fills the control page of a stub that is about to be made; arg. Under the mother's lock. */
     void (*fresh)(void *arg, u32 slot, struct stub_ctrl *ctrl);
-    /* The same of one that was given back and waits for commands. */
-    void (*again)(void *arg, u32 slot, struct stub_ctrl *ctrl);
     void *arg;
 };
 
@@ -42,9 +40,6 @@ int cn_mother_pidfd(const struct cn_mother *m);
 
 /* A ready stub, from the pool when it has one. 0 or -errno. */
 int cn_mother_take(struct cn_mother *m, struct cn_stub *out);
-/* Gives one back that is as new again, for another to take. 0, or -EAGAIN when there are enough of
- * them: then it is still the caller's. */
-int cn_mother_give(struct cn_mother *m, const struct cn_stub *stub);
 /* The stub's control page, writable. */
 struct stub_ctrl *cn_mother_ctrl(struct cn_mother *m, u32 slot);
 /* Kills a stub (any number of threads of one slot, one call each) and waits for it now or at a

@@ -261,24 +261,15 @@ static int bury(struct cn_as *as, int flags)
             return 0;
         c->pid = 0;
     }
+    if (as->keeper > 0 && !waited(as->keeper, flags))
+        return 0;
+    if (as->keeper)
+        cn_mother_slot_free(p->mother, as->ctrl_slot);
     for (c = as->ctxs; c; c = next) {
         next = c->next;
         area_put(p, c->slot);
         free(c);
     }
-    as->ctxs = NULL;
-    /* The keeper never ran guest code, nothing of the guest is mapped in it, and nobody shares its
-     * memory any more: it is as good as new. */
-    if (as->emptied && as->keeper_cpu >= 0)
-        cn_place_pin(as->keeper, as->keeper_cpu = -1); /* nobody waits for it now */
-    if (as->emptied && cn_mother_give(p->mother, &(struct cn_stub){as->keeper, as->ctrl_slot}) < 0) {
-        as->emptied = 0;
-        kill(as->keeper, SIGKILL);
-    }
-    if (!as->emptied && as->keeper > 0 && !waited(as->keeper, flags))
-        return 0;
-    if (!as->emptied && as->keeper)
-        cn_mother_slot_free(p->mother, as->ctrl_slot);
     pthread_mutex_destroy(&as->lock);
     free(as);
     return 1;
@@ -299,23 +290,21 @@ void space_reap(struct cn_platform *p, int flags)
 
 void systrap_as_free(struct cn_as *as)
 {
-    static const struct stub_op all[] = {
-        {SYS_munmap, {0, CN_TASK_SIZE}},
-        {SYS_munmap, {STUB_AREA, (u64)STUB_AREA_SIZE * STUB_AREA_SLOTS}},
-    };
+    static const struct stub_op all = {SYS_munmap, {0, CN_TASK_SIZE}};
     struct cn_platform *p = as->p;
+    int emptied;
 
     stub_queue_free(&as->queue);
     /* Its pages may be reused when this returns: either nothing of it shows them any more, or nobody
      * is left to see. */
-    as->emptied = !as->broken && as->keeper > 0 && keeper_run(as, all, 2, NULL) == 0;
+    emptied = !as->ctxs || (!as->broken && as->keeper > 0 && keeper_run(as, &all, 1, NULL) == 0);
     for (struct cn_ctx *c = as->ctxs; c; c = c->next)
         if (c->pid > 0)
             kill(c->pid, SIGKILL);
-    if (!as->emptied && as->keeper > 0)
+    if (as->keeper > 0)
         kill(as->keeper, SIGKILL);
     pthread_mutex_lock(&p->grave_lock);
-    if (as->emptied || !bury(as, 0)) {
+    if (emptied || !bury(as, 0)) {
         as->next = p->graves;
         p->graves = as;
         space_reap(p, WNOHANG);

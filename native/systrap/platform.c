@@ -89,7 +89,7 @@ static int systrap_init(struct cn_platform **out, int memfd)
     if (rc < 0)
         goto fail;
     rc = cn_mother_start(&p->mother, memfd, POOL,
-                         &(struct cn_mother_extra){1 + 2 * STUB_CHANNELS, fds, birth_prepare, birth_again, p});
+                         &(struct cn_mother_extra){1 + 2 * STUB_CHANNELS, fds, birth_prepare, p});
     if (rc < 0)
         goto fail;
     stub_files_init(&p->files, p->mother);

@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -74,40 +72,25 @@ void birth_ops(struct stub_op op[2], u32 area)
     op[1] = (struct stub_op){SYS_clone, {STUB_CTX_FLAGS, 0, 0, addr}};
 }
 
-/* The batch of a first context; 0: there is no channel or area left for it now. */
-static int birth_batch(struct cn_platform *p, u32 slot, struct stub_ctrl *ctrl)
+void birth_prepare(void *arg, u32 slot, struct stub_ctrl *ctrl)
 {
+    struct cn_platform *p = arg;
     struct birth *b = &p->births[slot];
 
-    memset(ctrl->op, 0, sizeof(ctrl->op)); /* guests can read it: nothing of the last one's */
+    ctrl->one = 1;
+    ctrl->seq = 0;
     if (b->channel < 0) { /* else a stub that could not be made had it */
         b->channel = channel_get(p, 0);
         if (b->channel < 0)
-            return 0;
+            return;
         if (area_get(p, &b->area) < 0) {
             channel_put(p, b->channel);
             b->channel = -1;
-            return 0;
+            return;
         }
     }
     birth_ops(ctrl->op, b->area);
     ctrl->count = 2;
     ctrl->channel = (u32)(STUB_FD_CHANNEL + 2 * b->channel);
-    return 1;
-}
-
-void birth_prepare(void *arg, u32 slot, struct stub_ctrl *ctrl)
-{
-    ctrl->one = 1;
-    ctrl->seq = 0;
-    if (birth_batch(arg, slot, ctrl))
-        ctrl->seq = 1; /* not what a keeper starts with */
-}
-
-void birth_again(void *arg, u32 slot, struct stub_ctrl *ctrl)
-{
-    if (!birth_batch(arg, slot, ctrl))
-        return;
-    __atomic_store_n(&ctrl->seq, ctrl->seq + 1, __ATOMIC_SEQ_CST);
-    stub_futex(&ctrl->seq, FUTEX_WAKE, 1, -1);
+    ctrl->seq = 1; /* not what a keeper starts with */
 }

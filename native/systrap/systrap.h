@@ -29,7 +29,7 @@ struct cn_platform {
     struct birth *births; /* by control slot */
     /* Locks, in this order; the mother's own comes after the first. */
     pthread_mutex_t grave_lock;
-    struct cn_as *graves; /* freed address spaces, whose contexts were killed and not all waited for */
+    struct cn_as *graves; /* address spaces whose processes were killed, not all waited for */
     pthread_mutex_t lock; /* all below */
     u32 nfree, next_slot; /* of areas: freed ones first, then never used ones */
     u32 *free_slots;
@@ -47,7 +47,6 @@ struct cn_as {
     struct cn_ctx *ctxs;   /* every context ever made */
     pid_t keeper;          /* 0: none yet */
     int keeper_cpu;        /* core it is pinned to, -1 none */
-    int emptied;           /* freed: the keeper has no guest memory and no areas any more */
     u32 ctrl_slot;
     int broken; /* -errno of a host mapping that failed: no guest code may run here any more */
     struct stub_queue queue; /* its count is peeked at without the lock */
@@ -123,7 +122,6 @@ void channel_put(struct cn_platform *p, int channel);
 /* The two calls that map an area and make a context on it. */
 void birth_ops(struct stub_op op[2], u32 area);
 /* Of cn_mother_extra. */
-void birth_again(void *p, u32 slot, struct stub_ctrl *ctrl);
 void birth_prepare(void *p, u32 slot, struct stub_ctrl *ctrl);
 
 /* handover.c: where a stub runs and how it and its host thread wait for each other. */

@@ -98,9 +98,6 @@ __attribute__((noreturn)) static void die(void)
 #define CALL(nr, ...) UNLESS_EQ(nr, LEN(__VA_ARGS__)), __VA_ARGS__
 #define GUEST_ADDRESS \
     LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 1), RET(SECCOMP_RET_ALLOW)
-#define AREA_ADDRESS \
-    UNLESS_EQ(STUB_AREA >> 32, 3), LOAD(ARG_LO(0)), UNLESS_AT_LEAST(STUB_AREA, 1), \
-        RET(SECCOMP_RET_ALLOW)
 #define CHANNEL                                              \
     LOAD(ARG_LO(0)), UNLESS_AT_LEAST(STUB_FD_CHANNEL, 2),     \
         UNLESS_LESS(STUB_FD_SYSTRAP_END, 1), RET(SECCOMP_RET_ALLOW)
@@ -135,14 +132,15 @@ static const struct sock_filter filter[] = {
 
 /*
  * systrap: the filter of mother, keepers, and contexts until they are set up. The keeper may make
- * mappings in the guest's space, map and unmap context areas, make contexts. Of a context's rows its own
+ * mappings in the guest's space, map context areas, make contexts. Of a context's rows its own
  * filter (below) leaves futexes only.
  */
 static const struct sock_filter systrap_filter[] = {
     ONLY_STUB_TEXT,
     FROM(STUB_KEEPER_TEXT, 0x1000,
-         CALL(__NR_mmap, GUEST_ADDRESS, AREA_ADDRESS, TRAP),
-         CALL(__NR_munmap, GUEST_ADDRESS, AREA_ADDRESS, TRAP),
+         CALL(__NR_mmap, GUEST_ADDRESS, UNLESS_EQ(STUB_AREA >> 32, 3), LOAD(ARG_LO(0)),
+              UNLESS_AT_LEAST(STUB_AREA, 1), RET(SECCOMP_RET_ALLOW), TRAP),
+         CALL(__NR_munmap, GUEST_ADDRESS, TRAP),
          CALL(__NR_mprotect, GUEST_ADDRESS, TRAP),
          CALL(__NR_clone, LOAD(ARG_LO(0)), ALLOW(STUB_CTX_FLAGS), TRAP),
          CALL(__NR_lseek, CHANNEL, TRAP),
