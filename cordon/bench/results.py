@@ -45,6 +45,8 @@ class Results:
         self.launchers: dict[str, str] = {}
         #: Case -> launcher -> a sample a round.
         self.samples: dict[str, dict[str, list[float]]] = {}
+        #: ns of a bare PTRACE_SYSEMU round trip on one core, a sample a round: the floor of the ptrace platform.
+        self.sysemu: list[float] = []
         #: Sentences about what could not be measured.
         self.failures: list[str] = []
 

@@ -26,6 +26,8 @@ ENVIRONMENT = {
 }
 ENTRIES = 1000
 BIG = 256 << 20
+#: A program of its own: what a ptrace platform costs at the least.
+FLOOR = "sysemu.c"
 Step = Callable[[str], None]
 
 
@@ -66,12 +68,13 @@ def sources() -> list[Path]:
     raise CordonError("bench: the sources of the guest program are not there (bench/guest)")
 
 
-def compile_guest(target: str) -> None:
-    """Static if possible, so that its start is its own and peers need not show a C library."""
+def compile_guest(target: str, floor: bool = False) -> None:
+    """The guest program, or with `floor` the one that measures a bare PTRACE_SYSEMU. Static if possible, so that its start
+    is its own and peers need not show a C library."""
     compiler = next((c for c in ("gcc", "cc", "clang") if shutil.which(c)), None)
     if compiler is None:
         raise CordonError("bench: there is no C compiler (gcc, cc or clang) for the guest program")
-    names = [str(s) for s in sources() if s.name != "sysemu.c"]
+    names = [str(s) for s in sources() if (s.name == FLOOR) is floor]
     said = ""
     for extra in (["-static"], []):
         done = subprocess.run(
@@ -88,6 +91,7 @@ def prepare(work: str, big: int) -> None:
     os.makedirs(f"{work}/many")
     os.mkdir(f"{work}-bundles")
     compile_guest(f"{work}/guest")
+    compile_guest(f"{work}/sysemu", floor=True)
     for i in range(ENTRIES):
         Path(work, "many", f"entry-{i}").touch()
     block = os.urandom(1 << 20)
@@ -211,6 +215,8 @@ class Runner:
             self.random.shuffle(order)
             for launcher in order:
                 self.one_round(launcher)
+                if launcher.name == "cordon ptrace" and any(c.name == "getpid" for c in self.cases):
+                    self.floor(launcher)
             r.rounds = number + 1
         for case in self.of_kind("launch"):
             if case.name != "start_up":
@@ -254,6 +260,14 @@ class Runner:
                 return
             self.broke(launcher, missing[0], why(ran))
             left = missing[1:]
+
+    def floor(self, launcher: Launcher) -> None:
+        ran = run(self.launchers[0], self.work, ["{work}/sysemu"], self.settings.patience, self.core)
+        found = parse(ran.output).get("sysemu")
+        if found is None:
+            self.results.fail(f"{launcher.name}: a bare PTRACE_SYSEMU round trip: {why(ran)}")
+        else:
+            self.results.sysemu.append(found)
 
     def program(self, launcher: Launcher, case: Case) -> None:
         argv = ["{work}/guest", "run", case.name, case.before, *case.command]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from statistics import median
 
 from cordon.bench.cases import GROUPS, TABLE, Case
 from cordon.bench.results import NATIVE, SIGNIFICANT, TESTABLE, Results
@@ -128,6 +129,13 @@ def remarks(results: Results) -> list[str]:
     ]
     if any(c.group == TABLE for c in results.cases()):
         out.append(f"* {REFERENCE}.")
+    getpid = results.summary("getpid", "cordon ptrace")
+    if results.sysemu and getpid:
+        bare = median(results.sysemu)
+        out.append(
+            f"A bare PTRACE_SYSEMU round trip on one core, with registers read and written: {amount(bare)}; "
+            f"getpid on ptrace is {times(getpid.median / bare)} x that (target 1.25)."
+        )
     peers = [f"{name}: {version}" for name, version in results.launchers.items() if version]
     if peers:
         out.append("Peers: " + "; ".join(peers) + ".")
