@@ -185,6 +185,6 @@ def run(spec: BrokerSpec) -> NoReturn:
         tell(spec, f"error: {e}")
     except (BrokenPipeError, ConnectionError):
         code = 0  # the sentry went while it was answered
-    except OSError as e:
-        tell(spec, f"error: broker: cannot start: {os.strerror(e.errno or 0).lower()}")
+    except OSError as failed:
+        tell(spec, f"error: broker: cannot start: {os.strerror(failed.errno or 0).lower()}")
     os._exit(code)

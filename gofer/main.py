@@ -204,9 +204,9 @@ def run(spec: GoferSpec) -> NoReturn:
     except GoferError as e:
         log(spec, str(e))
         tell(spec, f"error: {e}")
-    except OSError as e:
-        log(spec, f"gofer: cannot start: {e}")
-        tell(spec, f"error: gofer: cannot start: {e}")
+    except OSError as failed:
+        log(spec, f"gofer: cannot start: {failed}")
+        tell(spec, f"error: gofer: cannot start: {failed}")
     os._exit(code)
 
 

@@ -102,8 +102,8 @@ class Session:
             handler(r)
         except P9Error as e:
             self.fail(e.errno)
-        except OSError as e:
-            self.fail(e.errno or E.EIO)
+        except OSError as failed:
+            self.fail(failed.errno or E.EIO)
         except ProtocolError:
             self.fail(E.EBADMSG)
         if not self.answer:

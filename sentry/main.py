@@ -45,9 +45,9 @@ def main(spec_fd: int) -> int:
     except SandboxError as e:
         complain(line, "failed", str(e), e.status)
         return 1
-    except Exception as e:  # a bug: said as one, with its trace on stderr
-        print(trace(e), file=sys.stderr, flush=True)
-        complain(line, "internal", f"internal error in the sentry: {type(e).__name__}: {e}", 70)
+    except Exception as bug:  # said as one, with its trace on stderr
+        print(trace(bug), file=sys.stderr, flush=True)
+        complain(line, "internal", f"internal error in the sentry: {type(bug).__name__}: {bug}", 70)
         return 1
 
 

@@ -289,14 +289,14 @@ class Server:
                 peer.answer(ident, result)
         except CallError as e:
             peer.refuse(ident, e)
-        except SpecError as e:
-            peer.refuse(ident, CallError("bad-argument", str(e)))
-        except SandboxError as e:
-            peer.refuse(ident, from_sandbox(e))
-        except Exception as e:
-            report(e, str(name))
+        except SpecError as bad:
+            peer.refuse(ident, CallError("bad-argument", str(bad)))
+        except SandboxError as failed:
+            peer.refuse(ident, from_sandbox(failed))
+        except Exception as bug:
+            report(bug, str(name))
             peer.refuse(
-                ident, CallError("internal", f"internal error in the sentry: {type(e).__name__}: {e}", 70)
+                ident, CallError("internal", f"internal error in the sentry: {type(bug).__name__}: {bug}", 70)
             )
 
     def gofer_ended(self, fd: int) -> None:

@@ -40,8 +40,8 @@ def run_task(t: Task) -> None:
         exiting.end_task(t)
     except SandboxError as e:  # such as a gofer that has failed
         t.kernel.fail(str(e))
-    except BaseException as e:
-        broken(t, e)
+    except BaseException as bug:
+        broken(t, bug)
 
 
 def broken(t: Task, e: BaseException) -> None:

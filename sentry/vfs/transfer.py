@@ -529,8 +529,8 @@ def put(t: Task, file: File, data: bytes, offset: int) -> int:
         if file.mobj is None and file.hostfd >= 0:
             try:
                 n = os.write(file.hostfd, data) if offset < 0 else os.pwrite(file.hostfd, data, offset)
-            except OSError as e:
-                raise Errno(e.errno or E.EIO) from None
+            except OSError as failed:
+                raise Errno(failed.errno or E.EIO) from None
         else:
             n = file.write(t, data, offset)
         if n > 0:

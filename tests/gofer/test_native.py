@@ -20,7 +20,7 @@ FLAGS = [
 
 def test_unit_tests_pass_under_the_sanitizers(tmp_path: Path) -> None:
     program = tmp_path / "test_gofer"
-    sources = [NATIVE / "tests" / "test_gofer.c", *sorted((NATIVE / "gofer").glob("*.c"))]
+    sources = [NATIVE / "tests" / "test_gofer.c", *sorted((NATIVE / "gofer").glob("*.c")), *sorted((NATIVE / "trace").glob("*.c"))]
     subprocess.run(["gcc", *FLAGS, *map(str, sources), "-o", str(program)], check=True)
     done = subprocess.run([str(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
