@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@ int ptrace_as_new(struct cn_platform *p, struct cn_as **out)
     if (!as)
         return -ENOMEM;
     as->p = p;
+    as->queue.files = &p->files;
     pthread_mutex_init(&as->lock, NULL);
     *out = as;
     return 0;
@@ -28,9 +28,8 @@ void ptrace_as_free(struct cn_as *as)
         cn_mother_bury(as->p->mother, as->spare);
     if (as->has_slot)
         cn_mother_slot_free(as->p->mother, as->slot);
-    fd_calls_done(as->p, as->queue, as->nqueue);
+    stub_queue_free(&as->queue);
     pthread_mutex_destroy(&as->lock);
-    free(as->queue);
     free(as);
 }
 
@@ -55,75 +54,12 @@ int as_get_stub(struct cn_as *as, pid_t *pid)
     return 0;
 }
 
-/* A call that continues the last one of the queue is merged into it. */
-static int merge(struct cn_as *as, const struct stub_op *op)
-{
-    u32 n = as->nqueue;
-    struct stub_op *last = n ? &as->queue[n - 1] : NULL;
-
-    if (!last || last->nr != op->nr || last->arg[0] + last->arg[1] != op->arg[0])
-        return 0;
-    if (op->nr == SYS_mmap &&
-        (last->arg[2] != op->arg[2] || last->arg[3] != op->arg[3] || last->arg[4] != op->arg[4] ||
-         last->arg[5] + last->arg[1] != op->arg[5]))
-        return 0;
-    if (op->nr == SYS_mprotect && last->arg[2] != op->arg[2])
-        return 0;
-    last->arg[1] += op->arg[1];
-    return 1;
-}
-
 int ptrace_as_queue(struct cn_as *as, const struct cn_hostop *op)
 {
-    struct stub_op call = {.arg = {op->addr, op->len}};
-    int rc = 0;
-
-    if ((op->addr | op->len | op->off) & (CN_PAGE_SIZE - 1) || !op->len ||
-        op->addr >= CN_TASK_SIZE || op->len > CN_TASK_SIZE - op->addr ||
-        op->prot & ~(u32)(PROT_READ | PROT_WRITE | PROT_EXEC))
-        return -EINVAL;
-    switch (op->kind) {
-    case CN_OP_MAP:
-        if (op->fd < 0 || op->fd == STUB_FD_SOCK || op->fd == STUB_FD_CTRL)
-            return -EBADF;
-        call.nr = SYS_mmap;
-        call.arg[2] = op->prot;
-        call.arg[3] = MAP_FIXED | MAP_NORESERVE | (op->shared ? MAP_SHARED : MAP_PRIVATE);
-        call.arg[4] = (u64)op->fd;
-        call.arg[5] = op->off;
-        break;
-    case CN_OP_UNMAP:
-        call.nr = SYS_munmap;
-        break;
-    case CN_OP_PROTECT:
-        call.nr = SYS_mprotect;
-        call.arg[2] = op->prot;
-        break;
-    default:
-        return -EINVAL;
-    }
+    int rc;
 
     pthread_mutex_lock(&as->lock);
-    if (!merge(as, &call)) {
-        if (as->nqueue == as->cap) {
-            u32 cap = as->cap ? 2 * as->cap : 32;
-            struct stub_op *grown = realloc(as->queue, cap * sizeof(*grown));
-            if (!grown) {
-                rc = -ENOMEM;
-                goto out;
-            }
-            as->queue = grown;
-            as->cap = cap;
-        }
-        if (call.nr == SYS_mmap && call.arg[4] != STUB_FD_MEM) {
-            rc = fd_queued(as->p, call.arg[4]);
-            if (rc < 0)
-                goto out;
-        }
-        as->queue[as->nqueue] = call;
-        atomic_fetch_add(&as->nqueue, 1);
-    }
-out:
+    rc = stub_queue_add(&as->queue, op, STUB_FD_CTRL + 1);
     pthread_mutex_unlock(&as->lock);
     return rc;
 }
@@ -139,11 +75,11 @@ static int flush_locked(struct cn_as *as, pid_t traced)
     u32 done = 0;
     int rc = as->broken;
 
-    while (!rc && done < as->nqueue) {
-        u32 n = as->nqueue - done;
+    while (!rc && done < as->queue.n) {
+        u32 n = as->queue.n - done;
         if (n > STUB_MAX_OPS)
             n = STUB_MAX_OPS;
-        memcpy(ctrl->op, as->queue + done, n * sizeof(*ctrl->op));
+        memcpy(ctrl->op, as->queue.op + done, n * sizeof(*ctrl->op));
         rc = trace_call(traced, STUB_BATCH, STUB_CTRL + offsetof(struct stub_ctrl, op), n);
         done += n;
     }
@@ -154,8 +90,7 @@ static int flush_locked(struct cn_as *as, pid_t traced)
      * them. */
     if (rc < 0)
         as->broken = rc;
-    fd_calls_done(as->p, as->queue, as->nqueue);
-    as->nqueue = 0;
+    stub_queue_clear(&as->queue);
     atomic_fetch_add(&as->flushes, 1);
     if (atomic_load(&as->sync_waiters))
         futex_wake_all(&as->flushes);
@@ -166,7 +101,7 @@ int as_flush(struct cn_as *as, pid_t traced)
 {
     int rc = as->broken;
 
-    if (rc || !atomic_load(&as->nqueue))
+    if (rc || !atomic_load(&as->queue.n))
         return rc;
     pthread_mutex_lock(&as->lock);
     rc = flush_locked(as, traced);
@@ -194,7 +129,7 @@ int ptrace_as_sync(struct cn_as *as)
 
     pthread_mutex_lock(&as->lock);
     atomic_fetch_add(&as->sync_waiters, 1);
-    while (as->nqueue && !(rc = as->broken)) {
+    while (as->queue.n && !(rc = as->broken)) {
         struct cn_ctx *own = NULL, *inside = NULL;
         u32 seen = atomic_load(&as->flushes);
         for (struct cn_ctx *c = as->ctxs; c; c = c->next) {

@@ -26,7 +26,7 @@ static int ptrace_init(struct cn_platform **out, int memfd)
         free(p);
         return rc;
     }
-    pthread_mutex_init(&p->fd_lock, NULL);
+    stub_files_init(&p->files, p->mother);
     *out = p;
     return 0;
 }
@@ -34,14 +34,18 @@ static int ptrace_init(struct cn_platform **out, int memfd)
 static void ptrace_fini(struct cn_platform *p)
 {
     cn_mother_stop(p->mother);
-    pthread_mutex_destroy(&p->fd_lock);
-    free(p->fd_uses);
+    stub_files_fini(&p->files);
     free(p);
 }
 
 static int ptrace_fd_install(struct cn_platform *p, int host_fd)
 {
     return cn_mother_fd_install(p->mother, host_fd);
+}
+
+static void ptrace_fd_remove(struct cn_platform *p, int handle)
+{
+    stub_files_remove(&p->files, handle);
 }
 
 static u64 ptrace_vdso_symbol(struct cn_platform *p, const char *name)

@@ -7,19 +7,11 @@
 #include <sys/types.h>
 
 #include "../platform.h"
-#include "../stub/mother.h"
+#include "../stub/queue.h"
 
 struct cn_platform {
     struct cn_mother *mother;
-    pthread_mutex_t fd_lock;
-    struct fd_use *fd_uses; /* by number in the stub fd table */
-    u32 nfd_uses;
-};
-
-/* A host file in the stub fd table. */
-struct fd_use {
-    u32 queued;  /* mmap calls with it in queues */
-    u32 removed; /* to be closed when there are none */
+    struct stub_files files;
 };
 
 struct cn_as {
@@ -30,9 +22,7 @@ struct cn_as {
     int has_slot;
     u32 slot;
     int broken; /* -errno of a host mapping that failed: no guest code may run here any more */
-    struct stub_op *queue; /* host calls not yet made */
-    u32 cap;
-    _Atomic u32 nqueue; /* written under lock, peeked at without */
+    struct stub_queue queue; /* its count is peeked at without the lock */
     _Atomic u32 flushes; /* times the queue was put in force; a futex for as_sync */
     _Atomic u32 sync_waiters;
 };
@@ -68,11 +58,6 @@ int trace_detach_parked(pid_t pid);
 int trace_wait(pid_t pid, int *status);
 /* A new parked thread in this stub's address space: its pid. */
 long trace_clone(pid_t pid);
-
-/* fds.c: queued calls keep the host files they name. */
-int fd_queued(struct cn_platform *p, u64 fd);                           /* 0 or -ENOMEM */
-void fd_calls_done(struct cn_platform *p, const struct stub_op *op, u32 n); /* made or dropped */
-void ptrace_fd_remove(struct cn_platform *p, int handle);
 
 /* as.c */
 
