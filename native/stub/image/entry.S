@@ -2,9 +2,7 @@
  * and read-only pages only. */
 #include <asm/unistd_64.h>
 #include "../stub.h"
-
-#define PR_SET_PDEATHSIG 1
-#define SIGKILL 9
+#include "macros.h"
 
     .section .stub.batch, "ax"
     .globl stub_batch
@@ -12,12 +10,7 @@ stub_batch:
     test %r13, %r13
     jz 2f
 1:  mov 0(%r12), %rax
-    mov 8(%r12), %rdi
-    mov 16(%r12), %rsi
-    mov 24(%r12), %rdx
-    mov 32(%r12), %r10
-    mov 40(%r12), %r8
-    mov 48(%r12), %r9
+    load_arguments
     syscall
     cmp $-4095, %rax
     jae 2f
@@ -45,16 +38,7 @@ stub_clone:
     .section .stub.park, "ax"
     .globl stub_park
 stub_park:
-    mov $__NR_prctl, %eax
-    mov $PR_SET_PDEATHSIG, %edi
-    mov $SIGKILL, %esi
-    syscall
-    /* The sentry may have died before the line above. */
-    mov $__NR_getppid, %eax
-    syscall
-    movabs $STUB_CTRL, %rbx
-    cmp 0(%rbx), %rax
-    jne stub_die
+    die_with_sentry %rbx, stub_die
 1:  mov $__NR_pause, %eax
     syscall
     jmp 1b

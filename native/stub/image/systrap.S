@@ -8,9 +8,8 @@
  */
 #include <asm/unistd_64.h>
 #include "../stub.h"
+#include "macros.h"
 
-#define PR_SET_PDEATHSIG 1
-#define SIGKILL 9
 #define SIGURG 23
 #define SIGTRAP 5
 #define SIG_SETMASK 2
@@ -22,7 +21,6 @@
 #define ERRNO_MAX 4095
 
 /* struct stub_ctrl */
-#define C_PID 0
 #define C_SEQ 8
 #define C_COUNT 12
 #define C_CHANNEL 16
@@ -75,15 +73,7 @@
     .section .stub.keeper, "ax"
     .globl stub_keeper
 stub_keeper:
-    mov $__NR_prctl, %eax
-    mov $PR_SET_PDEATHSIG, %edi
-    mov $SIGKILL, %esi
-    syscall
-    mov $__NR_getppid, %eax
-    syscall
-    movabs $STUB_CTRL, %rbx
-    cmp C_PID(%rbx), %rax
-    jne keeper_die
+    die_with_sentry %rbx, keeper_die
     xor %r14d, %r14d
 keeper_wait:
     mov C_SEQ(%rbx), %eax
@@ -103,12 +93,7 @@ keeper_wait:
     jz keeper_done
 2:  mov 0(%r12), %r15 /* kept: a new context may look when the page holds other ops */
     mov %r15, %rax
-    mov 8(%r12), %rdi
-    mov 16(%r12), %rsi
-    mov 24(%r12), %rdx
-    mov 32(%r12), %r10
-    mov 40(%r12), %r8
-    mov 48(%r12), %r9
+    load_arguments
     syscall
     cmp $__NR_clone, %r15
     je keeper_cloned
@@ -195,15 +180,7 @@ ctx_text:
     .globl ctx_setup
 ctx_setup: /* r10: the area */
     mov %r10, %rbx
-    mov $__NR_prctl, %eax
-    mov $PR_SET_PDEATHSIG, %edi
-    mov $SIGKILL, %esi
-    syscall
-    mov $__NR_getppid, %eax
-    syscall
-    movabs $STUB_CTRL, %rcx
-    cmp C_PID(%rcx), %rax
-    jne ctx_die
+    die_with_sentry %rcx, ctx_die
     lea A_ALTSTACK(%rbx), %rdi
     xor %esi, %esi
     mov $__NR_sigaltstack, %eax
@@ -379,21 +356,7 @@ ctx_resume:
     lea A_REGS(%rbx), %rsp
     test $STUB_FAST, %edi
     jz ctx_full
-    pop %r8
-    pop %r9
-    pop %r10
-    pop %r11
-    pop %r12
-    pop %r13
-    pop %r14
-    pop %r15
-    pop %rdi
-    pop %rsi
-    pop %rbp
-    pop %rbx
-    pop %rdx
-    pop %rax
-    pop %rcx
+    pop_registers
     lea 16(%rsp), %rsp
     popfq
     pop %rsp
@@ -401,21 +364,7 @@ ctx_resume:
 ctx_full:
     push $2 /* iretq wants no NT flag; the word below the registers is nobody's */
     popfq
-    pop %r8
-    pop %r9
-    pop %r10
-    pop %r11
-    pop %r12
-    pop %r13
-    pop %r14
-    pop %r15
-    pop %rdi
-    pop %rsi
-    pop %rbp
-    pop %rbx
-    pop %rdx
-    pop %rax
-    pop %rcx
+    pop_registers
     iretq
 
 ctx_xsave:
