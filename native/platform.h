@@ -74,6 +74,18 @@ uint32_t cn_xstate_size(void);
 uint64_t cn_xstate_features(void);
 /* cdef end */
 
+/* For platforms: fills in a stop by an exception. */
+static inline void cn_stop_exception(struct cn_stop *stop, int signo, int code, u64 addr,
+                                     u64 trapno, u64 err)
+{
+    stop->reason = CN_STOP_EXCEPTION;
+    stop->signo = signo;
+    stop->code = code;
+    stop->addr = addr;
+    stop->trapno = trapno;
+    stop->err = err;
+}
+
 struct cn_platform;
 struct cn_as;
 struct cn_ctx;

@@ -210,16 +210,6 @@ enum {
     TRAP_AC = 17
 };
 
-static void exception(struct cn_stop *stop, int signo, int code, u64 addr, u64 trapno, u64 err)
-{
-    stop->reason = CN_STOP_EXCEPTION;
-    stop->signo = signo;
-    stop->code = code;
-    stop->addr = addr;
-    stop->trapno = trapno;
-    stop->err = err;
-}
-
 /* A stop by a signal the stub's own execution raised. 0 when it came from elsewhere and means
  * nothing. */
 static int classify_signal(struct cn_ctx *c, int signo, struct cn_regs *regs, struct cn_stop *stop)
@@ -233,7 +223,7 @@ static int classify_signal(struct cn_ctx *c, int signo, struct cn_regs *regs, st
     switch (signo) {
     case SIGSEGV:
         if (si.si_code == SI_KERNEL) {
-            exception(stop, signo, si.si_code, 0, TRAP_GP, 0);
+            cn_stop_exception(stop, signo, si.si_code, 0, TRAP_GP, 0);
         } else {
             stop->reason = CN_STOP_FAULT;
             stop->addr = addr;
@@ -242,18 +232,20 @@ static int classify_signal(struct cn_ctx *c, int signo, struct cn_regs *regs, st
         }
         return 1;
     case SIGBUS:
-        exception(stop, signo, si.si_code, addr, si.si_code == BUS_ADRALN ? TRAP_AC : TRAP_PF, 0);
+        cn_stop_exception(stop, signo, si.si_code, addr,
+                          si.si_code == BUS_ADRALN ? TRAP_AC : TRAP_PF, 0);
         return 1;
     case SIGFPE: /* #MF and #XF differ in a way siginfo doesn't tell; integer division is #DE */
-        exception(stop, signo, si.si_code, addr,
-                  si.si_code == FPE_INTDIV || si.si_code == FPE_INTOVF ? TRAP_DE : TRAP_MF, 0);
+        cn_stop_exception(stop, signo, si.si_code, addr,
+                          si.si_code == FPE_INTDIV || si.si_code == FPE_INTOVF ? TRAP_DE : TRAP_MF,
+                          0);
         return 1;
     case SIGILL:
-        exception(stop, signo, si.si_code, addr, TRAP_UD, 0);
+        cn_stop_exception(stop, signo, si.si_code, addr, TRAP_UD, 0);
         return 1;
     case SIGTRAP:
-        exception(stop, signo, si.si_code, si.si_code == SI_KERNEL ? 0 : addr,
-                  si.si_code == SI_KERNEL ? TRAP_BP : TRAP_DB, 0);
+        cn_stop_exception(stop, signo, si.si_code, si.si_code == SI_KERNEL ? 0 : addr,
+                          si.si_code == SI_KERNEL ? TRAP_BP : TRAP_DB, 0);
         return 1;
     case SIGSYS: /* a vsyscall, which the host emulates without a system call instruction; it is a
                     call like any other */
@@ -282,7 +274,7 @@ static int classify(struct cn_ctx *c, int status, struct cn_regs *regs, struct c
             if (regs->cs == USER_CS)
                 regs->rip -= 2;
             regs->rax = (u32)regs->orig_rax;
-            exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0x80 * 8 + 2);
+            cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0x80 * 8 + 2);
         }
         found = 1;
     } else if (status >> 16 == 0) {
@@ -292,7 +284,7 @@ static int classify(struct cn_ctx *c, int status, struct cn_regs *regs, struct c
         c->fault_level = -1;
     /* Guests have no 32-bit code segment: whatever stopped them there, it is over. */
     if (found && CN_UNLIKELY(regs->cs != USER_CS))
-        exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
+        cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
     if (!found && atomic_exchange(&c->irq, 0)) {
         stop->reason = CN_STOP_INTERRUPTED;
         found = 1;

@@ -198,11 +198,6 @@ void cn_file_set(struct cn_file *f, uint32_t kind, uint32_t flags, int hostfd, s
     fill(f, kind, flags, hostfd, mobj, data);
 }
 
-void cn_file_set_flags(struct cn_file *f, uint32_t flags)
-{
-    atomic_store(&f->flags, flags);
-}
-
 void cn_file_free(struct cn_file *f)
 {
     atomic_store(&f->kind, CN_FILE_NONE);

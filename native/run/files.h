@@ -64,7 +64,6 @@ void cn_fdt_close(struct cn_fdt *t, int fd, struct cn_file *f);
  * are borrowed. */
 void cn_file_set(struct cn_file *f, uint32_t kind, uint32_t flags, int hostfd, struct cn_mobj *mobj,
                  struct cn_data *data);
-void cn_file_set_flags(struct cn_file *f, uint32_t flags); /* CN_FILE_READ... */
 void cn_file_free(struct cn_file *f); /* its numbers are closed */
 /* The position. Python holds it while a call of its own moves it. K > this > mm. */
 int64_t cn_file_pos(struct cn_file *f);

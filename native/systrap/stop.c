@@ -110,22 +110,12 @@ static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop)
     stop->reason = CN_STOP_SYSCALL;
 }
 
-static void exception(struct cn_stop *stop, int signo, int code, u64 addr, u64 trapno, u64 err)
-{
-    stop->reason = CN_STOP_EXCEPTION;
-    stop->signo = signo;
-    stop->code = code;
-    stop->addr = addr;
-    stop->trapno = trapno;
-    stop->err = err;
-}
-
 static void segfault(struct cn_stop *stop, const struct frame *f, const struct info *si)
 {
     u64 trapno = f->gregs[REG_TRAPNO], err = f->gregs[REG_ERR];
 
     if (si->code == SI_KERNEL || trapno != TRAP_PF) {
-        exception(stop, SIGSEGV, SI_KERNEL, 0, trapno, err);
+        cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, trapno, err);
         return;
     }
     stop->reason = CN_STOP_FAULT;
@@ -168,19 +158,20 @@ static int classify(const struct frame *f, const struct info *si, struct cn_regs
             regs->orig_rax = regs->rax;
         } else { /* int 0x80: no such gate for a 64-bit kernel without 32-bit support */
             regs->rip -= 2;
-            exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
+            cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
         }
         break;
     case SIGSEGV:
         segfault(stop, f, si);
         break;
     case SIGTRAP:
-        exception(stop, SIGTRAP, si->code, si->code == SI_KERNEL ? 0 : si->addr, trapno, err);
+        cn_stop_exception(stop, SIGTRAP, si->code, si->code == SI_KERNEL ? 0 : si->addr, trapno,
+                          err);
         break;
     case SIGBUS:
     case SIGFPE:
     case SIGILL:
-        exception(stop, si->signo, si->code, si->addr, trapno, err);
+        cn_stop_exception(stop, si->signo, si->code, si->addr, trapno, err);
         break;
     default:
         return -1;
@@ -188,7 +179,7 @@ static int classify(const struct frame *f, const struct info *si, struct cn_regs
     /* Guests have no 32-bit code segment: whatever stopped them there, it is over. */
     if (CN_UNLIKELY(regs->cs != USER_CS)) {
         stop->access = 0;
-        exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
+        cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
     }
     return 1;
 }
@@ -229,7 +220,7 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
         return -1;
     if (CN_UNLIKELY(f.gregs[REG_RIP] - STUB_CTX_TEXT < STUB_PAGE) && si.signo != SIGURG) {
         /* Entering the guest failed (a wild rip), or the guest jumped to where only the stub goes. */
-        exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
+        cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
         c->fs_base = c->gs_base = ~0UL;
         return 1;
     }

@@ -27,6 +27,7 @@
 #include "../platform.h"
 #include "../ptrace/ptrace.h"
 #include "../run/place.h"
+#include "check.h"
 
 #define CODE 0x400000UL
 #define DATA 0x10000000UL
@@ -34,13 +35,6 @@
 #define OFF_CODE 0x1000UL
 #define OFF_DATA 0x100000UL
 
-#define CHECK(cond)                                                                          \
-    do {                                                                                     \
-        if (!(cond)) {                                                                       \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond); \
-            exit(1);                                                                         \
-        }                                                                                    \
-    } while (0)
 #define EQ(a, b)                                                                          \
     do {                                                                                  \
         u64 a_ = (u64)(a), b_ = (u64)(b);                                                 \

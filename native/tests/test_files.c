@@ -15,14 +15,7 @@
 #include "../gofer/gofer.h"
 #include "../run/dirents.h"
 #include "../run/files.h"
-
-#define CHECK(cond)                                                                          \
-    do {                                                                                     \
-        if (!(cond)) {                                                                       \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond); \
-            exit(1);                                                                         \
-        }                                                                                    \
-    } while (0)
+#include "check.h"
 
 enum { FIXED = CN_GF_ATTR + 8 + 1 + 2, DEV = 77 };
 

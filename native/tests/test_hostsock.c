@@ -16,14 +16,7 @@
 #include <unistd.h>
 
 #include "../net/hostsock.h"
-
-#define CHECK(cond)                                                                          \
-    do {                                                                                     \
-        if (!(cond)) {                                                                       \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond); \
-            exit(1);                                                                         \
-        }                                                                                    \
-    } while (0)
+#include "check.h"
 
 static struct sockaddr_in lo(void)
 {

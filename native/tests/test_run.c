@@ -23,19 +23,13 @@
 #include "../mm/mm.h"
 #include "../run/place.h"
 #include "../run/run.h"
+#include "check.h"
 
 #define CODE 0x400000UL
 #define DATA 0x10000000UL
 #define LAZY 0x20000000UL
 #define NPAGES 64
 
-#define CHECK(cond)                                                                          \
-    do {                                                                                     \
-        if (!(cond)) {                                                                       \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #cond); \
-            exit(1);                                                                         \
-        }                                                                                    \
-    } while (0)
 #define EQ(a, b)                                                                                  \
     do {                                                                                          \
         long a_ = (long)(a), b_ = (long)(b);                                                      \
