@@ -18,11 +18,11 @@ from typing import Final, NoReturn
 
 from broker import routes, wire
 from broker.filter import PROGRAMS
+from native import confined
 from native._core import ffi, lib
 
 _ = array.array
 CAP_NET_BIND_SERVICE: Final = 10  # capability.h
-CAP_SYS_ADMIN: Final = 21
 PROTOCOLS: Final = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
 
 
@@ -45,26 +45,6 @@ def need(r: int, what: str) -> int:
     if r < 0:
         raise BrokerError(f"broker: cannot {what}: {os.strerror(-r).lower()}")
     return r
-
-
-def has_admin() -> bool:
-    """CAP_SYS_ADMIN in the effective set?"""
-    with open("/proc/self/status", "rb") as f:
-        for line in f:
-            if line.startswith(b"CapEff:"):
-                return bool(int(line[7:], 16) >> CAP_SYS_ADMIN & 1)
-    return False
-
-
-def tell(spec: BrokerSpec, line: str) -> None:
-    """One line to whoever waits for the start."""
-    if spec.ready >= 0:
-        try:
-            os.write(spec.ready, line.encode("utf-8", "surrogateescape") + b"\n")
-            os.close(spec.ready)
-        except OSError:
-            pass
-        spec.ready = -1
 
 
 def join(path: str) -> None:
@@ -165,7 +145,7 @@ def run(spec: BrokerSpec) -> NoReturn:
         if spec.netns:
             join(spec.netns)
         what = lib.CN_NS_MOUNT | lib.CN_NS_PID | lib.CN_NS_IPC | lib.CN_NS_UTS
-        if not has_admin():
+        if not confined.has_admin():
             what |= lib.CN_NS_USER
         need(lib.cn_ns_enter(what, os.geteuid(), os.getegid()), "make its namespaces")
         child = os.fork()
@@ -173,18 +153,17 @@ def run(spec: BrokerSpec) -> NoReturn:
             os.close(spec.fd)
             if spec.ready >= 0:
                 os.close(spec.ready)
-            status = os.waitpid(child, 0)[1]
-            os._exit(os.waitstatus_to_exitcode(status) & 0xFF if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+            confined.end_like(os.waitpid(child, 0)[1])
         need(lib.cn_die_with_parent(0), "tie itself to its starter")
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, spec.fd)
         netlink = confine(spec)
-        tell(spec, "ok")
+        spec.ready = confined.tell(spec.ready, "ok")
         Server(line, netlink).serve()
         code = 0
     except BrokerError as e:
-        tell(spec, f"error: {e}")
+        spec.ready = confined.tell(spec.ready, f"error: {e}")
     except (BrokenPipeError, ConnectionError):
         code = 0  # the sentry went while it was answered
     except OSError as failed:
-        tell(spec, f"error: broker: cannot start: {os.strerror(failed.errno or 0).lower()}")
+        spec.ready = confined.tell(spec.ready, f"error: broker: cannot start: {os.strerror(failed.errno or 0).lower()}")
     os._exit(code)

@@ -20,6 +20,7 @@ from gofer import view
 from gofer.extension import ExtendedConnection
 from gofer.filter import PROGRAMS
 from gofer.spec import GoferError, GoferSpec, parse
+from native import confined
 from native._core import ffi, lib
 
 # capability.h
@@ -28,7 +29,6 @@ CAP_DAC_OVERRIDE: Final = 1
 CAP_DAC_READ_SEARCH: Final = 2
 CAP_FOWNER: Final = 3
 CAP_FSETID: Final = 4
-CAP_SYS_ADMIN: Final = 21
 CAP_SETFCAP: Final = 31
 CAPS_RO: Final = 1 << CAP_DAC_READ_SEARCH
 CAPS_RW: Final = (
@@ -40,26 +40,6 @@ def need(r: int, what: str) -> int:
     if r < 0:
         raise GoferError(f"gofer: cannot {what}: {os.strerror(-r)}")
     return r
-
-
-def has_admin() -> bool:
-    """CAP_SYS_ADMIN in the effective set?"""
-    with open("/proc/self/status", "rb") as f:
-        for line in f:
-            if line.startswith(b"CapEff:"):
-                return bool(int(line[7:], 16) >> CAP_SYS_ADMIN & 1)
-    return False
-
-
-def tell(spec: GoferSpec, line: str) -> None:
-    """One line to whoever waits for the start."""
-    if spec.ready >= 0:
-        try:
-            os.write(spec.ready, line.encode("utf-8", "surrogateescape") + b"\n")
-            os.close(spec.ready)
-        except OSError:
-            pass
-        spec.ready = -1
 
 
 def log(spec: GoferSpec, line: str) -> None:
@@ -77,7 +57,7 @@ def raise_fd_limit() -> None:
 
 def enter(spec: GoferSpec) -> bool:
     """New namespaces. True: as root, with real capabilities."""
-    admin = has_admin()
+    admin = confined.has_admin()
     what = lib.CN_NS_MOUNT | lib.CN_NS_PID | lib.CN_NS_NET | lib.CN_NS_IPC | lib.CN_NS_UTS
     if not admin:
         what |= lib.CN_NS_USER
@@ -168,11 +148,6 @@ def serve(connections: list[ExtendedConnection]) -> None:
             del connections[which]
 
 
-def end_like(status: int) -> NoReturn:
-    """Exits with the status of a child that waitpid reported."""
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
-
-
 def run(spec: GoferSpec) -> NoReturn:
     """Serves the spec; the process ends here."""
     code = 1
@@ -191,22 +166,22 @@ def run(spec: GoferSpec) -> NoReturn:
                 os.close(e.fd)
             if spec.ready >= 0:
                 os.close(spec.ready)
-            end_like(os.waitpid(child, 0)[1])
+            confined.end_like(os.waitpid(child, 0)[1])
         # In the new pid namespace the parent's number can't be seen (0), so a parent that died before this line is missed only if it
         # died within the fork; the sockets' end ends the gofer then.
         need(lib.cn_die_with_parent(0), f"tie itself to process {me}")
         connections = confine(spec, privileged, mapper)
-        tell(spec, "ok")
+        spec.ready = confined.tell(spec.ready, "ok")
         gc.freeze()
         gc.enable()
         serve(connections)
         code = 0
     except GoferError as e:
         log(spec, str(e))
-        tell(spec, f"error: {e}")
+        spec.ready = confined.tell(spec.ready, f"error: {e}")
     except OSError as failed:
         log(spec, f"gofer: cannot start: {failed}")
-        tell(spec, f"error: gofer: cannot start: {failed}")
+        spec.ready = confined.tell(spec.ready, f"error: gofer: cannot start: {failed}")
     os._exit(code)
 
 
