@@ -52,13 +52,10 @@ class Processes:
 
 
 def platform_of(options: Options) -> str:
-    """The platform to use. With one candidate for "auto" its start is the proof that it works."""
+    """The platform to use."""
     from platforms import detect
     from platforms.platform import PlatformError
 
-    built = [name for name, platform in detect.PLATFORMS.items() if platform is not None]
-    if options.platform == detect.AUTO and len(built) == 1:
-        return built[0]
     try:
         return detect.choose(options.platform)
     except PlatformError as e:

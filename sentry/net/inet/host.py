@@ -91,7 +91,6 @@ class HostEndpoint(Endpoint):
             self.hostfd = fd
         self.connecting: bool = False
         self.times: bool = False  # the host tells when a datagram came
-        self.pktinfo: bool = False
         stack.open[fd] = self
 
     def check(self, r: int) -> int:

@@ -30,11 +30,8 @@ LO: Final = 1  # its interface
 
 class LoopDatagram(PortUser):
     def __init__(self, stack: Loopback, family: int) -> None:
-        super().__init__(family, SO.SOCK_DGRAM)
-        self.stack: Loopback = stack
-        self.bound: bytes = self.any
+        super().__init__(family, SO.SOCK_DGRAM, stack, stack.udp)
         self.down: int = 0
-        self.error: int = 0
         self.queue: list[Datagram] = []
         self.held: int = 0  # what the queue costs
         self.rcvbuf: int = RCVBUF
@@ -44,21 +41,6 @@ class LoopDatagram(PortUser):
         self.closed: bool = False
 
     # Names
-
-    def bind(self, name: Name) -> None:
-        if self.port:
-            raise Errno(E.EINVAL)
-        self.stack.check_local(name.ip)
-        self.ip = name.ip
-        try:
-            self.stack.udp.bind(self, name.port)
-        except Errno:
-            self.ip = self.any
-            raise
-        self.bound = name.ip
-
-    def local(self) -> Name:
-        return Name(self.ip, self.port)
 
     def remote(self) -> Name | None:
         return self.peername
@@ -206,11 +188,6 @@ class LoopDatagram(PortUser):
 
     def state(self) -> int:
         return SO.TCP_CLOSE if self.peername is None else SO.TCP_ESTABLISHED
-
-    def take_error(self) -> int:
-        error = self.error
-        self.error = 0
-        return error
 
     def set_option(self, level: int, name: int, value: bytes) -> None:
         self.stack.note_option(self, level, name, value)

@@ -40,15 +40,12 @@ OVER: Final = 4  # reset, refused, or closed from both sides
 
 class LoopStream(PortUser):
     def __init__(self, stack: Loopback, family: int) -> None:
-        super().__init__(family, SO.SOCK_STREAM)
-        self.stack: Loopback = stack
+        super().__init__(family, SO.SOCK_STREAM, stack, stack.tcp)
         self.phase: int = IDLE
-        self.bound: bytes = self.any  # address that bind(2) named
         self.peer: LoopStream | None = None
         self.down: int = 0  # own SHUT_RCV and SHUT_SND
         self.fin: bool = False  # the peer sends no more
         self.closed: bool = False
-        self.error: int = 0
         self.queue: list[bytes] = []  # received, not read
         self.start: int = 0  # bytes of queue[0] that were read
         self.held: int = 0  # bytes in the queue
@@ -61,21 +58,6 @@ class LoopStream(PortUser):
         self.timer: Timer | None = None
 
     # Names
-
-    def bind(self, name: Name) -> None:
-        if self.port:
-            raise Errno(E.EINVAL)
-        self.stack.check_local(name.ip)
-        self.ip = name.ip
-        try:
-            self.stack.tcp.bind(self, name.port)
-        except Errno:
-            self.ip = self.any
-            raise
-        self.bound = name.ip
-
-    def local(self) -> Name:
-        return Name(self.ip, self.port)
 
     def remote(self) -> Name | None:
         return self.peername if self.phase == OPEN else None
@@ -447,11 +429,6 @@ class LoopStream(PortUser):
         if phase == LISTENS:
             return SO.TCP_LISTEN
         return SO.TCP_SYN_SENT if phase == WAITS else SO.TCP_CLOSE
-
-    def take_error(self) -> int:
-        error = self.error
-        self.error = 0
-        return error
 
     def set_option(self, level: int, name: int, value: bytes) -> None:
         self.stack.note_option(self, level, name, value)

@@ -12,6 +12,7 @@ from sentry.net.stack import ANY4, ANY6, Endpoint, Name, Settings, is_v4
 
 if TYPE_CHECKING:
     from sentry.kernel.randomness import Randomness
+    from sentry.net.inet.loopback import Loopback
 
 #: Bits of a score, by what a socket is bound to.
 EXACT: Final = 4
@@ -23,10 +24,13 @@ CONNECTED: Final = 8
 class PortUser(Endpoint):
     """An endpoint that can have a port."""
 
-    def __init__(self, family: int, kind: int) -> None:
+    def __init__(self, family: int, kind: int, stack: Loopback, ports: Ports) -> None:
         super().__init__(family, kind, WaitQueue())
+        self.stack: Loopback = stack
+        self.ports: Ports = ports
         self.any: bytes = ANY4 if family == SO.AF_INET else ANY6
         self.ip: bytes = self.any
+        self.bound: bytes = self.any  # address that bind(2) named
         self.port: int = 0
         self.chosen: bool = False  # bind(2) named the port
         self.peername: Name | None = None
@@ -34,6 +38,27 @@ class PortUser(Endpoint):
         self.reuse_port: bool = False
         self.v6only: bool = False
         self.listening: bool = False
+        self.error: int = 0
+
+    def bind(self, name: Name) -> None:
+        if self.port:
+            raise Errno(E.EINVAL)
+        self.stack.check_local(name.ip)
+        self.ip = name.ip
+        try:
+            self.ports.bind(self, name.port)
+        except Errno:
+            self.ip = self.any
+            raise
+        self.bound = name.ip
+
+    def local(self) -> Name:
+        return Name(self.ip, self.port)
+
+    def take_error(self) -> int:
+        error = self.error
+        self.error = 0
+        return error
 
     def covers(self, ip: bytes) -> bool:
         """Is something sent to that address (or a bind to it) ours?"""
