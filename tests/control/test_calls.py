@@ -197,7 +197,7 @@ def test_stats_and_limits(tmp_path: Path) -> None:
         assert stats["pids"]["current"] >= 1
         assert stats["memory"]["peak"] > 0
         c.update("c", pids=5)
-        how, text = s.run(["sh", "-c", "for i in 1 2 3 4 5 6 7; do sleep 1 & done; wait"])
+        how, text = s.run(["sh", "-c", "for i in 1 2 3 4 5 6 7; do sleep 3 & done; wait"])
         assert "fork" in text
         assert "pids" in how["exceeded"]
         c.update("c", pids=0)
