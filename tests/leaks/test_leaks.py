@@ -58,9 +58,12 @@ def test_killed_at_any_moment(sandbox: Sandbox) -> None:
     for _ in range(BATCHES):
         fronts = [start(sandbox, command) for _ in range(AT_A_TIME)]
         try:
-            strike(fronts, r)
+            struck = strike(fronts, r)
             for p in fronts:
-                p.wait(60)  # many die at a time, on a machine that may have other things to do
+                try:
+                    p.wait(60)  # many die at a time, on a machine that may have other things to do
+                except subprocess.TimeoutExpired:
+                    pytest.fail(f"seed {seed}: {struck[p.pid]} was killed, still there: {tree(p.pid)}")
         finally:
             for p in fronts:
                 p.kill()
@@ -69,8 +72,12 @@ def test_killed_at_any_moment(sandbox: Sandbox) -> None:
     assert host_state() == before
 
 
-def strike(fronts: list[subprocess.Popen[bytes]], r: random.Random) -> None:
-    """Kills one process of each within 2.5 s, and the front where that was a guest's: such a sandbox may rightly go on."""
+def strike(fronts: list[subprocess.Popen[bytes]], r: random.Random) -> dict[int, str]:
+    """Kills one process of each within 2.5 s, and the front where that was a guest's: such a sandbox may rightly go on.
+
+    Returns what was killed, by the front's PID.
+    """
+    struck = {}
     moments = sorted(((r.uniform(0, 2.5), p) for p in fronts), key=lambda m: m[0])
     began = time.monotonic()
     for moment, p in moments:
@@ -79,8 +86,19 @@ def strike(fronts: list[subprocess.Popen[bytes]], r: random.Random) -> None:
         name = name_of(victim)
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
+        struck[p.pid] = f"{victim} {name!r}"
         if name in ("cordon-stub", ""):
             p.kill()
+    return struck
+
+
+def tree(pid: int) -> list[str]:
+    """A process and its descendants: PID, name, and where each sleeps in the kernel."""
+    lines = []
+    for member in [pid, *descendants(pid)]:
+        with contextlib.suppress(OSError):
+            lines.append(f"{member} {name_of(member)} {Path(f'/proc/{member}/wchan').read_text()}")
+    return lines
 
 
 SILENT = """\
