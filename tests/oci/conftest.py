@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from tests.harness import CORDON, Done, done
 
 BUSYBOX = "/bin/busybox"
+#: Where engines are started: conmon leaves an empty file `oom` there.
+SCRATCH = tempfile.TemporaryDirectory(prefix="cordon-oci-")
 ULIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=32768:32768")
 
 
@@ -22,6 +25,7 @@ def run(argv: Sequence[str | Path], timeout: float = 60, data: bytes = b"", **en
     """Runs a program to its end."""
     p = subprocess.run(
         [str(a) for a in argv],
+        cwd=SCRATCH.name,
         input=data,
         capture_output=True,
         timeout=timeout,
