@@ -21,12 +21,15 @@ def isolate() -> None:
 
 
 def main() -> int:
-    """Runs the command line in sys.argv; the exit status."""
+    """Runs the command line in sys.argv and ends the process with its exit status."""
     isolate()
     gc.disable()  # short-lived, but for the processes that it starts, which turn it on again
     from cordon.cli import run_verb
 
-    return run_verb(sys.argv[1:])
+    status = run_verb(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)  # taking the interpreter apart takes longer than many a command
 
 
 if __name__ == "__main__":

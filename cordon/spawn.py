@@ -12,7 +12,6 @@ import signal
 import socket
 import struct
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -57,9 +56,15 @@ def platform_of(options: Options) -> str:
     from platforms.platform import PlatformError
 
     try:
-        return detect.choose(options.platform)
+        return detect.choose(options.platform, import_bodies)
     except PlatformError as e:
         raise CordonError(str(e)) from None
+
+
+def import_bodies() -> None:
+    """What gofer and sentry, being forks, have in common with this process and need not import each."""
+    import gofer.main  # noqa: F401
+    import sentry.main  # noqa: F401
 
 
 def fill_stdio() -> None:
@@ -108,6 +113,8 @@ def fork(body: Callable[[], int], keep: list[int]) -> int:
     except SystemExit as e:
         status = e.code if isinstance(e.code, int) else 1
     except BaseException:
+        import traceback
+
         traceback.print_exc()
     finally:
         sys.stderr.flush()

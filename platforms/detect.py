@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 from platforms.platform import Platform, PlatformError
@@ -15,11 +16,11 @@ AUTO: Final = "auto"
 NOT_BUILT: Final = "not built yet"
 
 
-def probe(name: str) -> str | None:
+def probe(name: str, meanwhile: Callable[[], None] = lambda: None) -> str | None:
     """None when the platform works here, else one sentence that says why it doesn't.
 
     The guest runs in a forked child, so that nothing it does to the process (helpers, pinning) stays. Call
-    it while the process has one thread.
+    it while the process has one thread. `meanwhile` is work to be done here while the child is at it.
     """
     if name not in PLATFORMS:
         return f"there is no platform of that name; known are {', '.join(PLATFORMS)}"
@@ -37,6 +38,7 @@ def probe(name: str) -> str | None:
         finally:
             os._exit(status)
     os.close(out)
+    meanwhile()
     with open(answer, "rb") as f:
         why = f.read().decode("utf-8", "replace")
     _, status = os.waitpid(pid, 0)
@@ -52,19 +54,19 @@ def report() -> dict[str, str | None]:
     return {name: probe(name) for name in PLATFORMS}
 
 
-def choose(name: str = AUTO) -> str:
+def choose(name: str = AUTO, meanwhile: Callable[[], None] = lambda: None) -> str:
     """The platform to use for `name`: itself if it works here, for "auto" the first that does.
 
-    PlatformError when there is none.
+    PlatformError when there is none. `meanwhile`: work for the time of each probe.
     """
     if name != AUTO:
-        why = probe(name)
+        why = probe(name, meanwhile)
         if why is not None:
             raise PlatformError(f"platform {name}: {why}")
         return name
     reasons = []
     for candidate in PLATFORMS:
-        why = probe(candidate)
+        why = probe(candidate, meanwhile)
         if why is None:
             return candidate
         reasons.append(f"{candidate}: {why}")

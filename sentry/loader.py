@@ -202,8 +202,7 @@ class Log:
 
 
 def build(spec: Spec) -> Sandbox:
-    """Isolates the process and builds the sandbox. Returns in the process that is to run it."""
-    seal.isolate(network=False)
+    """Builds the sandbox, in a process that is isolated."""
     descriptor_limit()
     fd = memory_file(spec.memory)
     rc = memfile.start(fd, spec.memory)

@@ -9,8 +9,8 @@ import gc
 import os
 import sys
 
+from sentry import seal, threads
 from sentry import spec as specs
-from sentry import threads
 from sentry.control import wire
 from sentry.errors import SandboxError, trace
 
@@ -36,7 +36,8 @@ def main(spec_fd: int) -> int:
         document = read_all(spec_fd)
         line = specs.owners_line(document)
         spec = specs.parse(document)
-        from sentry import loader
+        seal.isolate(network=False)
+        from sentry import loader  # after the fork, which would have to copy it
 
         sandbox = loader.build(spec)
         gc.freeze()

@@ -52,16 +52,26 @@ class Parsed:
         except ValueError:
             raise Usage(f"--{name} {text!r}: not a number") from None
 
+    def seconds(self, name: str, default: float) -> float:
+        text = self.values.get(name)
+        try:
+            return default if text is None else float(text)
+        except ValueError:
+            raise Usage(f"--{name} {text!r}: not a number") from None
+
 
 class Command:
     """A verb's flags and words. `words`: names of the positional arguments; one in [brackets] may be left out, one with ... takes
-    the rest, flags and all."""
+    the rest, flags and all. `more`: what the help says below the flags."""
 
-    def __init__(self, verb: str, text: str, flags: dict[str, Flag], words: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, verb: str, text: str, flags: dict[str, Flag], words: tuple[str, ...] = (), more: str = ""
+    ) -> None:
         self.verb = verb
         self.text = text
         self.flags = flags
         self.words = words
+        self.more = more
 
     def parse(self, argv: list[str]) -> Parsed:
         """Usage for what the verb doesn't know. `--help` prints and exits with 0."""
@@ -122,4 +132,4 @@ class Command:
                 continue
             left = ", ".join([*([f"-{f.short}"] if f.short else []), f"--{name}"])
             lines.append(f"  {left + (' ' + f.metavar if f.metavar else ''):28}{f.text}")
-        return "\n".join(lines)
+        return "\n".join(lines) + (f"\n\n{self.more}" if self.more else "")

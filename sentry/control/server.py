@@ -328,7 +328,7 @@ class Server:
                 lib.cn_kunlock()
             if not waiting:
                 return
-            time.sleep(0.002)
+            time.sleep(LAST_LOOK / 4000)
 
     def failed(self, e: SandboxError) -> None:
         """The sandbox can't go on: the owner and all who wait hear why."""
