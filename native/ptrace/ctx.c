@@ -158,11 +158,9 @@ static int attach(struct cn_ctx *c)
     if ((rc = trace_seize(c->pid)) < 0)
         return rc;
     if (c->xstate || c->cloned) {
-        void *init = NULL;
-        if (!c->xstate && !(init = cn_xstate_initial()))
-            return -ENOMEM;
+        u8 init[cn_xstate_host_size()];
+        cn_xstate_initial(init, sizeof(init));
         rc = set_xstate(c->pid, c->xstate ? c->xstate : init);
-        free(init);
         free(c->xstate);
         c->xstate = NULL;
     }
@@ -361,45 +359,35 @@ void ptrace_ctx_interrupt(struct cn_ctx *c)
 
 int ptrace_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len)
 {
-    u8 *full;
-    int rc = 0;
+    u8 full[cn_xstate_host_size()];
+    struct iovec iov = {full, sizeof(full)};
 
     if (c->state == CTX_DEAD)
         return -ESRCH;
-    full = cn_xstate_initial();
-    if (!full)
-        return -ENOMEM;
-    if (c->state == CTX_LIVE) {
-        struct iovec iov = {full, cn_xstate_host_size()};
-        if (ptrace(PTRACE_GETREGSET, c->pid, NT_X86_XSTATE, &iov) < 0)
-            rc = -errno;
-    } else if (c->xstate) {
-        memcpy(full, c->xstate, cn_xstate_host_size());
-    }
-    if (rc == 0)
-        rc = cn_xstate_export(full, buf, len);
-    free(full);
-    return rc;
+    if (c->state != CTX_LIVE && c->xstate)
+        return cn_xstate_export(c->xstate, buf, len);
+    cn_xstate_initial(full, sizeof(full));
+    if (c->state == CTX_LIVE && ptrace(PTRACE_GETREGSET, c->pid, NT_X86_XSTATE, &iov) < 0)
+        return -errno;
+    return cn_xstate_export(full, buf, len);
 }
 
 int ptrace_ctx_set_xstate(struct cn_ctx *c, const void *buf, u32 len)
 {
-    void *full = NULL;
+    u8 full[cn_xstate_host_size()];
     int rc;
 
     if (c->state == CTX_DEAD)
         return -ESRCH;
-    rc = cn_xstate_import(buf, len, &full);
+    rc = cn_xstate_import(buf, len, full, sizeof(full));
     if (rc < 0)
         return rc;
-    if (c->state == CTX_NEW) {
-        free(c->xstate);
-        c->xstate = full;
-        return 0;
-    }
-    rc = set_xstate(c->pid, full);
-    free(full);
-    return rc;
+    if (c->state != CTX_NEW)
+        return set_xstate(c->pid, full);
+    if (!c->xstate && !(c->xstate = malloc(sizeof(full))))
+        return -ENOMEM;
+    memcpy(c->xstate, full, sizeof(full));
+    return 0;
 }
 
 u64 ptrace_ctx_cpu_ns(struct cn_ctx *c)

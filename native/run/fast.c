@@ -8,6 +8,7 @@
 
 #include "fastio.h"
 #include "fastmem.h"
+#include "fastsig.h"
 #include "names.h"
 #include "stats.h"
 
@@ -28,6 +29,7 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_gettid] = fast_identity,
     [SYS_gettimeofday] = fast_gettimeofday,
     [SYS_getuid] = fast_identity,
+    [SYS_kill] = fast_kill,
     [SYS_lseek] = fast_lseek,
     [SYS_lstat] = fast_lstat,
     [SYS_madvise] = fast_madvise,
@@ -45,9 +47,15 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_read] = fast_read,
     [SYS_readv] = fast_readv,
     [SYS_recvfrom] = fast_recvfrom,
+    [SYS_rt_sigaction] = fast_rt_sigaction,
+    [SYS_rt_sigprocmask] = fast_rt_sigprocmask,
+    [SYS_rt_sigreturn] = fast_rt_sigreturn,
     [SYS_sched_yield] = fast_sched_yield,
     [SYS_sendto] = fast_sendto,
+    [SYS_sigaltstack] = fast_sigaltstack,
     [SYS_stat] = fast_stat,
+    [SYS_tgkill] = fast_tgkill,
+    [SYS_tkill] = fast_tkill,
     [SYS_write] = fast_write,
     [SYS_writev] = fast_writev,
 };

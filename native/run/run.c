@@ -22,6 +22,7 @@
 #include "klock.h"
 #include "names.h"
 #include "place.h"
+#include "signals.h"
 #include "stats.h"
 #include "task.h"
 #include "xstate.h"
@@ -221,13 +222,17 @@ static int run(struct cn_task *t)
             break;
         case CN_STOP_FAULT:
             rc = serve_fault(p, &t->stop);
-            if (rc <= 0)
-                return rc < 0 ? rc : CN_STOP_FAULT;
+            if (rc < 0)
+                return rc;
+            if (rc == 0 && !signal_fault(t))
+                return CN_STOP_FAULT;
             break;
         case CN_STOP_EXCEPTION:
             rc = t->stop.signo == SIGBUS ? cn_mm_no_page(p->mm, t->stop.addr) : 0;
-            if (rc <= 0)
-                return rc < 0 ? rc : CN_STOP_EXCEPTION;
+            if (rc < 0)
+                return rc;
+            if (rc == 0 && !signal_fault(t))
+                return CN_STOP_EXCEPTION;
             break;
         case CN_STOP_INTERRUPTED: /* the flag decides: a kick may come after it was answered */
             break;
@@ -395,29 +400,18 @@ int cn_task_set_xstate(struct cn_task *t, const void *buf, uint32_t len)
 
 int cn_task_reset_xstate(struct cn_task *t)
 {
-    u8 legacy[512];
-    u8 *full = cn_xstate_initial();
+    u8 legacy[CN_XSTATE_LEGACY];
 
-    if (!full)
-        return -ENOMEM;
-    memcpy(legacy, full, sizeof(legacy));
-    free(full);
+    cn_xstate_initial(legacy, sizeof(legacy));
     return cn_task_set_xstate(t, legacy, sizeof(legacy));
 }
 
 int cn_task_copy_xstate(struct cn_task *child, struct cn_task *parent)
 {
-    u32 size = cn_xstate_size();
-    void *buf = malloc(size);
-    int rc = -ENOMEM;
+    u8 image[cn_xstate_size()];
+    int rc = cn_task_get_xstate(parent, image, sizeof(image));
 
-    if (!buf)
-        return rc;
-    rc = cn_task_get_xstate(parent, buf, size);
-    if (rc >= 0)
-        rc = cn_task_set_xstate(child, buf, (u32)rc);
-    free(buf);
-    return rc;
+    return rc < 0 ? rc : cn_task_set_xstate(child, image, (u32)rc);
 }
 
 void cn_task_cpu_ns(struct cn_task *t, uint64_t *user, uint64_t *sys)

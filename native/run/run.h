@@ -15,6 +15,7 @@ struct cn_mm;
 struct cn_fdt;
 struct cn_fs;
 struct cn_ask;
+struct cn_sigtask;
 struct cn_task_priv;
 
 /* Who a task is, as its own process sees it: what getpid(2) and kin answer. Kept by Python. */
@@ -42,6 +43,7 @@ struct cn_task {
     struct cn_fs *fs; /* where its paths start (names.h); borrowed; may be NULL */
     uint64_t creds; /* a number of its credentials' own */
     struct cn_ask *ask; /* names.c's */
+    struct cn_sigtask *signals; /* signals.h; borrowed; NULL: all of it is Python's */
     struct cn_task_priv *priv;
 };
 

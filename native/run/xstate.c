@@ -4,12 +4,11 @@
 
 #include <cpuid.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../platform.h"
 
-#define LEGACY 512
+#define LEGACY CN_XSTATE_LEGACY
 #define HEADER 64
 #define X87_SSE 3UL
 /* Tile data needs a permission (arch_prctl ARCH_REQ_XCOMP_PERM) that stubs never ask for; with it
@@ -84,21 +83,19 @@ static u32 mxcsr_mask(void)
     return mask;
 }
 
-void *cn_xstate_initial(void)
+void cn_xstate_initial(void *image, u32 len)
 {
-    u8 *full = calloc(1, cn_xstate_host_size());
     u16 fcw = 0x37f;
     u32 mxcsr = 0x1f80, mask = mxcsr_mask();
+    u8 *out = image;
 
-    if (!full)
-        return NULL;
-    memcpy(full + OFF_FCW, &fcw, 2);
-    memcpy(full + OFF_MXCSR, &mxcsr, 4);
-    memcpy(full + OFF_MXCSR_MASK, &mask, 4);
-    return full;
+    memset(out, 0, len);
+    memcpy(out + OFF_FCW, &fcw, sizeof(fcw));
+    memcpy(out + OFF_MXCSR, &mxcsr, sizeof(mxcsr));
+    memcpy(out + OFF_MXCSR_MASK, &mask, sizeof(mask));
 }
 
-int cn_xstate_export(const void *full, void *buf, u32 len)
+int cn_xstate_export(const void *image, void *buf, u32 len)
 {
     u32 n = cn_xstate_size();
     u8 *out = buf;
@@ -108,7 +105,7 @@ int cn_xstate_export(const void *full, void *buf, u32 len)
         return -EINVAL;
     if (len < n)
         n = LEGACY;
-    memcpy(out, full, n);
+    memcpy(out, image, n);
     memset(out + OFF_RESERVED, 0, LEGACY - OFF_RESERVED);
     if (n > LEGACY) {
         memcpy(&bv, out + OFF_BV, 8);
@@ -119,11 +116,11 @@ int cn_xstate_export(const void *full, void *buf, u32 len)
     return (int)n;
 }
 
-int cn_xstate_import(const void *buf, u32 len, void **out)
+int cn_xstate_import(const void *buf, u32 len, void *image, u32 size)
 {
     u64 header[HEADER / 8] = {X87_SSE};
     u32 mxcsr, n = LEGACY;
-    u8 *full;
+    u8 *out = image;
 
     if (len < LEGACY)
         return -EINVAL;
@@ -137,12 +134,9 @@ int cn_xstate_import(const void *buf, u32 len, void **out)
     for (int i = 1; i < HEADER / 8; i++)
         if (header[i])
             return -EINVAL;
-    full = cn_xstate_initial();
-    if (!full)
-        return -ENOMEM;
-    memcpy(full, buf, n);
-    memset(full + OFF_RESERVED, 0, LEGACY - OFF_RESERVED);
-    memcpy(full + OFF_BV, header, HEADER);
-    *out = full;
+    memcpy(out, buf, n);
+    memset(out + n, 0, size - n);
+    memset(out + OFF_RESERVED, 0, LEGACY - OFF_RESERVED);
+    memcpy(out + OFF_BV, header, HEADER);
     return 0;
 }

@@ -10,13 +10,14 @@
 
 /* Bytes of a full host image, a multiple of 8: every feature of the host's XCR0. */
 u32 cn_xstate_host_size(void);
-/* A full image of the initial state, malloc'ed; NULL without memory. */
-void *cn_xstate_initial(void);
-/* Full image to the guest's form. Returns the bytes written (min(len, cn_xstate_size)) or -EINVAL
- * for len < 512. */
-int cn_xstate_export(const void *full, void *buf, u32 len);
-/* The guest's form (512 legacy bytes or a whole image) to a malloc'ed full one. -EINVAL when a
- * reserved bit is set. */
-int cn_xstate_import(const void *buf, u32 len, void **full);
+/* The first len bytes of an image of the initial state; at least CN_XSTATE_LEGACY. */
+enum { CN_XSTATE_LEGACY = 512 };
+void cn_xstate_initial(void *image, u32 len);
+/* Image to the guest's form; `image` may change meanwhile. Returns the bytes written
+ * (min(len, cn_xstate_size)) or -EINVAL for len < 512. */
+int cn_xstate_export(const void *image, void *buf, u32 len);
+/* The guest's form (512 legacy bytes or a whole image) to an image of `size` bytes, at least
+ * cn_xstate_size. -EINVAL when a reserved bit is set; nothing is written then. */
+int cn_xstate_import(const void *buf, u32 len, void *image, u32 size);
 
 #endif

@@ -18,33 +18,24 @@
 #define SAVE_WAIT_NS 20000000L
 #define SITE_HOT 16 /* trapped calls of one place before it is worth patching */
 
-static void put_xstate(struct cn_ctx *c, const void *full)
-{
-    memcpy((u8 *)c->area + STUB_AREA_XSAVE, full, cn_xstate_size());
-    c->xsave = STUB_AREA_XSAVE;
-}
-
 int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
 {
-    void *init = cn_xstate_initial();
     struct cn_ctx *c = NULL;
     int rc;
 
-    if (!init)
-        return -ENOMEM;
     pthread_mutex_lock(&as->lock);
     rc = space_context(as, &c);
     if (rc == 0) {
         c->state = CTX_NEW;
         c->irq = 0;
         c->fs_base = c->gs_base = UNKNOWN_BASE;
-        put_xstate(c, init);
+        cn_xstate_initial((u8 *)c->area + STUB_AREA_XSAVE, cn_xstate_size());
+        c->xsave = STUB_AREA_XSAVE;
         c->cpu_base = 0;
         c->cpu_base = systrap_ctx_cpu_ns(c);
         *out = c;
     }
     pthread_mutex_unlock(&as->lock);
-    free(init);
     return rc;
 }
 
@@ -222,34 +213,25 @@ static int save_xstate(struct cn_ctx *c)
 
 int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len)
 {
-    void *full;
     int rc;
 
     if (c->state == CTX_DEAD)
         return -ESRCH;
     if (!c->xsave && (rc = save_xstate(c)) < 0)
         return rc;
-    if (!(full = cn_xstate_initial()))
-        return -ENOMEM;
-    memcpy(full, (const u8 *)c->area + c->xsave, cn_xstate_size());
-    rc = cn_xstate_export(full, buf, len);
-    free(full);
-    return rc;
+    return cn_xstate_export((const u8 *)c->area + c->xsave, buf, len);
 }
 
 int systrap_ctx_set_xstate(struct cn_ctx *c, const void *buf, u32 len)
 {
-    void *full = NULL;
     int rc;
 
     if (c->state == CTX_DEAD)
         return -ESRCH;
-    rc = cn_xstate_import(buf, len, &full);
-    if (rc < 0)
-        return rc;
-    put_xstate(c, full);
-    free(full);
-    return 0;
+    rc = cn_xstate_import(buf, len, (u8 *)c->area + STUB_AREA_XSAVE, cn_xstate_size());
+    if (rc == 0)
+        c->xsave = STUB_AREA_XSAVE;
+    return rc;
 }
 
 u64 systrap_ctx_cpu_ns(struct cn_ctx *c)

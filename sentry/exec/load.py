@@ -14,7 +14,6 @@ from sentry.errors import Errno
 from sentry.exec import auxv, hwcap
 from sentry.exec.elf import Image, Segment
 from sentry.exec.vdso import vdso_object
-from sentry.kernel import sigframe
 from sentry.mm.address_space import AddressSpace
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def load(
         new.entry = entry
         aux = [
             (ELF.AT_SYSINFO_EHDR, vdso),
-            (ELF.AT_MINSIGSTKSZ, sigframe.minimum_size()),
+            (ELF.AT_MINSIGSTKSZ, lib.cn_signal_frame_max()),
             (ELF.AT_HWCAP, hwcap.hwcap()),
             (ELF.AT_PAGESZ, PAGE),
             (ELF.AT_CLKTCK, auxv.CLOCK_TICKS),

@@ -11,7 +11,6 @@ from sentry.abi import resource as R
 from sentry.abi import sched as S
 from sentry.errors import Errno
 from sentry.kernel import clock
-from sentry.kernel.signals import NSIG, SIG_IGN
 from sentry.kernel.task import Task
 from sentry.kernel.threadgroup import ThreadGroup
 from sentry.vfs.mount import FSContext, Mount, Path
@@ -143,9 +142,7 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         else:
             actions = t.tg.actions.copy()
             if f & S.CLONE_CLEAR_SIGHAND:
-                for sig in range(1, NSIG + 1):
-                    if actions.table[sig].handler != SIG_IGN:
-                        actions.table[sig].reset()
+                actions.reset_handled()
         parent = t.tg.parent if f & S.CLONE_PARENT else t.tg
         tg = ThreadGroup(kernel, tid, parent, t.tg.pgrp, t.tg.limits.copy(), actions, t.container)
         tg.parent_task = t.tg.parent_task if f & S.CLONE_PARENT else t
@@ -177,9 +174,9 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
     child.comm = t.comm
     child.sigmask = t.sigmask if t.saved_sigmask < 0 else t.saved_sigmask
     if f & (S.CLONE_VM | S.CLONE_VFORK) != S.CLONE_VM:
-        child.altstack_sp = t.altstack_sp
-        child.altstack_size = t.altstack_size
-        child.altstack_flags = t.altstack_flags
+        child.signals.stack = t.signals.stack
+        child.signals.stack_size = t.signals.stack_size
+        child.signals.stack_flags = t.signals.stack_flags
     if not f & S.CLONE_VM:
         child.rseq = t.rseq
         child.rseq_len = t.rseq_len

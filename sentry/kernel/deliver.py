@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.abi import sysno as NR
 from sentry.errors import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, ERESTARTSYS
-from sentry.kernel import coredump, sigframe, signals, stop
+from sentry.kernel import coredump, signals, stop
 from sentry.kernel import exit as exiting
 from sentry.kernel.signals import COREDUMPS, IGNORED, SIG_DFL, SIG_IGN, STOPS, SigInfo, bit
 
@@ -38,6 +39,8 @@ def work(t: Task) -> None:
         if info is None:
             break
         take(t, info)
+    if t.tg.pending.set & t.sigmask:  # what the thread has blocked in C since it was chosen to take it
+        signals.retarget(t, t.sigmask)
     if t.restart:
         restart(t)
     if t.saved_sigmask >= 0:
@@ -57,11 +60,11 @@ def take(t: Task, info: SigInfo) -> None:
     """Does what the action of a signal says."""
     sig = info.signo
     tg = t.tg
-    action = tg.actions.table[sig]
+    action = tg.actions.get(sig)
     if action.handler == SIG_IGN:
         return
     if action.handler != SIG_DFL:
-        handle(t, info)
+        handle(t, info, action)
         return
     if bit(sig) & IGNORED or tg.unkillable:
         return
@@ -74,10 +77,9 @@ def take(t: Task, info: SigInfo) -> None:
     raise TaskExit
 
 
-def handle(t: Task, info: SigInfo) -> None:
+def handle(t: Task, info: SigInfo, action: ffi.CData) -> None:
     """Enters the handler: settles the interrupted call, writes the frame, blocks what the handler wants blocked."""
     sig = info.signo
-    action = t.tg.actions.table[sig].copy()
     regs = t.regs
     if t.restart:
         kind = t.restart
@@ -89,20 +91,15 @@ def handle(t: Task, info: SigInfo) -> None:
             regs.rax = -E.EINTR & 0xFFFFFFFFFFFFFFFF
     regs.orig_rax = 0xFFFFFFFFFFFFFFFF
     if action.flags & SIG.SA_RESETHAND:
-        t.tg.actions.table[sig].handler = SIG_DFL
+        t.tg.actions.native.action[sig].handler = SIG_DFL
     saved = t.sigmask
     if t.saved_sigmask >= 0:
         saved = t.saved_sigmask
         t.saved_sigmask = -1
-    if not sigframe.push(t, info, action, saved):
+    if lib.cn_signal_enter(t.native, sig, action, info.pack(), saved) < 0:
         signals.force_segv(t, sig)
         if saved != t.sigmask:  # Linux leaves the temporary mask's successor in force
             signals.set_mask(t, saved & ~bit(SIG.SIGSEGV))
-        return
-    mask = t.sigmask | action.mask
-    if not action.flags & SIG.SA_NODEFER:
-        mask |= bit(sig)
-    signals.set_mask(t, mask)
 
 
 def restart(t: Task) -> None:

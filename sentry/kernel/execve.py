@@ -22,7 +22,6 @@ from sentry.exec.load import Loaded, Program, load
 from sentry.kernel import exec_creds, signals
 from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
-from sentry.kernel.signals import SIG_DFL, SIG_IGN
 from sentry.kernel.wait import TaskWaiter
 from sentry.strace import profiling
 from sentry.vfs import access, opening, walk
@@ -310,13 +309,11 @@ def reset_signals(t: Task) -> None:
     if tg.actions.users > 1:
         tg.actions.users -= 1
         tg.actions = tg.actions.copy()
-    for action in tg.actions.table:
-        ignored = action.handler == SIG_IGN
-        action.reset()
-        action.handler = SIG_IGN if ignored else SIG_DFL
-    t.altstack_sp = 0
-    t.altstack_size = 0
-    t.altstack_flags = SIG.SS_DISABLE
+        t.signals.actions = tg.actions.native
+    tg.actions.reset_handled()
+    t.signals.stack = 0
+    t.signals.stack_size = 0
+    t.signals.stack_flags = SIG.SS_DISABLE
     if t.saved_sigmask >= 0:
         signals.set_mask(t, t.saved_sigmask)
         t.saved_sigmask = -1

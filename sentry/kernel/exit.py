@@ -242,9 +242,9 @@ def tell_parent(tg: ThreadGroup) -> None:
     status = tg.exit_status
     auto = False
     if sig == SIG.SIGCHLD:
-        action = parent.actions.table[sig]
-        auto = action.handler == SIG_IGN or bool(action.flags & SIG.SA_NOCLDWAIT)
-        if action.handler == SIG_IGN:
+        ignored = parent.actions.handler(sig) == SIG_IGN
+        auto = ignored or bool(parent.actions.flags(sig) & SIG.SA_NOCLDWAIT)
+        if ignored:
             sig = 0
     if sig:
         signo = status & 0x7F

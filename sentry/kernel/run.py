@@ -98,8 +98,8 @@ def fault(t: Task) -> None:
     stop = t.native.stop
     info = SigInfo(stop.signo, stop.code)
     info.addr = stop.addr
-    t.fault_addr = stop.addr
-    t.fault_trapno = stop.trapno
-    t.fault_err = stop.err
+    t.signals.fault_addr = stop.addr
+    t.signals.fault_trapno = stop.trapno
+    t.signals.fault_err = stop.err
     t.regs.orig_rax = 0xFFFFFFFFFFFFFFFF
     signals.force(t, info)

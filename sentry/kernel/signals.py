@@ -1,10 +1,14 @@
-"""Signals: what they carry, queues, sending (signal(7)). Taking them: deliver.py; frames: sigframe.py; stops: stop.py."""
+"""Signals: what they carry, queues, sending (signal(7)). Taking them: deliver.py; stops: stop.py.
+
+Masks, actions and frames are C's (native/run/signals.h), which also does without us what a thread does to itself.
+"""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import ffi, lib
 from sentry.abi import poll as P
 from sentry.abi import resource as R
 from sentry.abi import signal as SIG
@@ -115,8 +119,17 @@ class Pending:
     """A queue of pending signals: one each of the standard ones, any number of the real-time ones."""
 
     def __init__(self) -> None:
-        self.set: int = 0
+        self.word: ffi.CData = ffi.new("uint64_t *")  # `set`, for threads that change their masks in C
         self.queue: list[SigInfo] = []
+
+    @property
+    def set(self) -> int:
+        word: int = self.word[0]
+        return word
+
+    @set.setter
+    def set(self, value: int) -> None:
+        lib.cn_pending_set(self.word, value)
 
     def count(self, sig: int) -> int:
         n = 0
@@ -126,40 +139,38 @@ class Pending:
         return n
 
 
-class Action:
-    """What sigaction(2) set for one signal."""
-
-    def __init__(self) -> None:
-        self.handler: int = SIG_DFL
-        self.flags: int = 0
-        self.restorer: int = 0
-        self.mask: int = 0
-
-    def copy(self) -> Action:
-        a = Action()
-        a.handler = self.handler
-        a.flags = self.flags
-        a.restorer = self.restorer
-        a.mask = self.mask
-        return a
-
-    def reset(self) -> None:
-        self.handler = SIG_DFL
-        self.flags = 0
-        self.restorer = 0
-        self.mask = 0
-
-
 class Actions:
-    """The actions of a process, index n for signal n; shared by CLONE_SIGHAND."""
+    """What sigaction(2) set for the signals of a process; shared by CLONE_SIGHAND. `native` holds it: threads change it in C."""
 
     def __init__(self) -> None:
-        self.table: list[Action] = [Action() for _ in range(NSIG + 1)]
+        self.native: ffi.CData = ffi.new("struct cn_sighand *")
         self.users: int = 1
+
+    def handler(self, sig: int) -> int:
+        handler: int = self.native.action[sig].handler
+        return handler
+
+    def flags(self, sig: int) -> int:
+        flags: int = self.native.action[sig].flags
+        return flags
+
+    def get(self, sig: int) -> ffi.CData:
+        """A copy, as `struct cn_sigaction *`."""
+        action = ffi.new("struct cn_sigaction *")
+        lib.cn_sighand_get(self.native, sig, action)
+        return action
+
+    def reset(self, sig: int) -> None:
+        """Back to the default."""
+        lib.cn_sighand_reset(self.native, sig)
+
+    def reset_handled(self) -> None:
+        """All but ignored signals get their default (exec, CLONE_CLEAR_SIGHAND)."""
+        lib.cn_sighand_reset_handled(self.native)
 
     def copy(self) -> Actions:
         new = Actions()
-        new.table = [a.copy() for a in self.table]
+        lib.cn_sighand_copy(new.native, self.native)
         return new
 
 
@@ -199,6 +210,7 @@ def discard_everywhere(tg: ThreadGroup, sigs: int) -> None:
 def uncharge(t: Task, info: SigInfo) -> None:
     if info.charged >= 0:
         t.kernel.sigpending[info.charged] -= 1
+        lib.cn_signals_queued(-1)
         info.charged = -1
 
 
@@ -211,6 +223,7 @@ def charge(t: Task, info: SigInfo) -> bool:
         return False
     counts[uid] = n + 1
     info.charged = uid
+    lib.cn_signals_queued(1)
     return True
 
 
@@ -269,10 +282,16 @@ def ignored(t: Task, sig: int) -> bool:
     """Would the signal do nothing? Blocked ones never count as ignored: the action may change until they are taken."""
     if (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1:
         return False
-    handler = t.tg.actions.table[sig].handler
+    handler = t.tg.actions.handler(sig)
     if handler == SIG_DFL:
         return bool(bit(sig) & IGNORED) or t.tg.unkillable
     return handler == SIG_IGN
+
+
+def drops(actions: Actions, sig: int) -> bool:
+    """Does the action say that the signal is ignored, so that what is pending of it goes, too?"""
+    handler = actions.handler(sig)
+    return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(sig) & IGNORED))
 
 
 def prepare(t: Task, sig: int) -> bool:
@@ -314,7 +333,7 @@ def wants(t: Task, sig: int) -> bool:
 def fatal(t: Task, sig: int) -> bool:
     """Ends the process at once, when a thread that does not block it gets it (core dumps go the longer way)."""
     return (
-        t.tg.actions.table[sig].handler == SIG_DFL
+        t.tg.actions.handler(sig) == SIG_DFL
         and not bit(sig) & (IGNORED | STOPS | COREDUMPS)
         and not t.tg.unkillable
         and not (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1
@@ -381,12 +400,12 @@ def send_to_pgrp(pg: ProcessGroup, info: SigInfo) -> None:
 def force(t: Task, info: SigInfo) -> None:
     """A synchronous fault of this thread: delivered even if blocked or ignored (then with the default action)."""
     sig = info.signo
-    action = t.tg.actions.table[sig]
+    actions = t.tg.actions
     blocked = bool(t.sigmask & bit(sig))
-    if blocked or action.handler == SIG_IGN:
-        action.reset()
+    if blocked or actions.handler(sig) == SIG_IGN:
+        actions.reset(sig)
         t.sigmask &= ~bit(sig)
-    if action.handler == SIG_DFL:
+    if actions.handler(sig) == SIG_DFL:
         t.tg.unkillable = False
     if not t.pending.set & bit(sig):
         t.pending.set |= bit(sig)
@@ -397,7 +416,7 @@ def force(t: Task, info: SigInfo) -> None:
 def force_segv(t: Task, sig: int) -> None:
     """A frame for signal `sig` could not be written or read: SIGSEGV, fatal if that was the one being delivered."""
     if sig == SIG.SIGSEGV:
-        t.tg.actions.table[sig].reset()
+        t.tg.actions.reset(sig)
     force(t, kernel_info(SIG.SIGSEGV))
 
 

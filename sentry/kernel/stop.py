@@ -39,8 +39,8 @@ def notify_parent(tg: ThreadGroup, code: int, status: int) -> None:
         tg.kernel.tell(tg.container, what, tg.pid, status)
     if parent is None:
         return
-    action = parent.actions.table[SIG.SIGCHLD]
-    if action.handler != SIG_IGN and not action.flags & SIG.SA_NOCLDSTOP:
+    actions = parent.actions
+    if actions.handler(SIG.SIGCHLD) != SIG_IGN and not actions.flags(SIG.SIGCHLD) & SIG.SA_NOCLDSTOP:
         signals.send_to_group(parent, child_info(tg, code, status))
     parent.child_queue.notify(P.POLLIN)
 

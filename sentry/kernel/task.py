@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from native._core import ffi, lib
 from sentry.abi import resource as R
 from sentry.abi import sched as SCHED
+from sentry.abi import signal as SIG
 from sentry.errors import Errno
 from sentry.kernel.creds import Creds
 from sentry.kernel.signals import Pending
@@ -86,21 +87,21 @@ class Task:
         self.publish_ids()
 
         # Signals (sentry/kernel/signals.py)
-        self.sigmask: int = 0  # bit n-1 for signal n
+        self.pending: Pending = Pending()
+        self.signals: ffi.CData = ffi.new("struct cn_sigtask *")  # mask, alternate stack (native/run/signals.h)
+        self.signals.pending = self.pending.word
+        self.signals.shared_pending = tg.pending.word
+        self.signals.actions = tg.actions.native
+        self.signals.limit = tg.limits.soft(R.RLIMIT_SIGPENDING)
+        self.signals.stack_flags = SIG.SS_DISABLE
+        self.native.signals = self.signals
         self.saved_sigmask: int = (
             NO_MASK  # to restore when a call with a temporary mask ends (sigsuspend, ppoll...)
         )
-        self.pending: Pending = Pending()
         self.work: bool = False  # signals, a stop or an exit may wait: look before going on in the guest
         self.must_stop: bool = False  # its process stops: it does so at the border
         self.stopped: bool = False
-        self.altstack_sp: int = 0
-        self.altstack_size: int = 0
-        self.altstack_flags: int = 2  # SS_DISABLE
         self.waiting_for: int = 0  # set of signals that sigtimedwait sleeps for
-        self.fault_addr: int = 0  # of the last fault, for the sigcontext: cr2, trap number, error code
-        self.fault_trapno: int = 0
-        self.fault_err: int = 0
         self.restart: int = 0  # ERESTART* of the call that was just interrupted; 0: none
         self.restart_fn: Callable[[Task], int] | None = None  # how restart_syscall(2) goes on
         self.syscall_nr: int = -1  # the call being handled, -1: not in one
@@ -144,6 +145,16 @@ class Task:
         self.nivcsw: int = 0
         self.utime_final: int = 0  # CPU ns when the native half was given up
         self.stime_final: int = 0
+
+    @property
+    def sigmask(self) -> int:
+        """Blocked signals: bit n-1 for signal n. The thread changes it in C, too."""
+        mask: int = self.signals.blocked
+        return mask
+
+    @sigmask.setter
+    def sigmask(self, mask: int) -> None:
+        self.signals.blocked = mask
 
     @property
     def leader(self) -> bool:

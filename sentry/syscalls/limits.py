@@ -41,6 +41,9 @@ def change(t: Task, tg: ThreadGroup, resource: int, soft: int, hard: int) -> Non
     if resource == R.RLIMIT_FSIZE:
         for task in tg.tasks:
             task.native.fsize = soft
+    if resource == R.RLIMIT_SIGPENDING:
+        for task in tg.tasks:
+            task.signals.limit = soft
     if tg.tasks and resource in (R.RLIMIT_AS, R.RLIMIT_DATA, R.RLIMIT_STACK, R.RLIMIT_MEMLOCK):
         tg.tasks[0].mm.set_limits(tg.limits)
     if resource == R.RLIMIT_CPU:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import capability as CAP
 from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.errors import ERESTARTNOHAND, NO_RESULT, Errno, Restart
 from sentry.fs.proc.pid import TidDir
-from sentry.kernel import clock, sigframe, signals
+from sentry.kernel import clock, signals
 from sentry.kernel.pidfd import PidFile
-from sentry.kernel.signals import ALL, NSIG, SIG_DFL, SIG_IGN, SIGINFO_SIZE, UNBLOCKABLE, SigInfo, bit
+from sentry.kernel.signals import NSIG, SIGINFO_SIZE, UNBLOCKABLE, SigInfo, bit
 from sentry.kernel.wait import INTERRUPTED, TIMEOUT
 
 if TYPE_CHECKING:
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
     from sentry.kernel.threadgroup import ThreadGroup
 
 SIGSET_SIZE: Final = 8
-KNOWN_FLAGS: Final = (
-    SIG.SA_NOCLDSTOP
-    | SIG.SA_NOCLDWAIT
-    | SIG.SA_SIGINFO
-    | SIG.SA_ONSTACK
-    | SIG.SA_RESTART
-    | SIG.SA_NODEFER
-    | SIG.SA_RESETHAND
-    | SIG.SA_EXPOSE_TAGBITS
-    | SIG.SA_RESTORER
-)
-SIGACTION: Final = struct.Struct("<QQQQ")  # handler, flags, restorer, mask
-STACK: Final = struct.Struct("<QiIQ")
 TIMESPEC: Final = struct.Struct("<qq")
 SECOND: Final = 1_000_000_000
 U64: Final = 0xFFFFFFFFFFFFFFFF
@@ -52,49 +40,21 @@ def read_sigset(t: Task, addr: int) -> int:
     return int.from_bytes(t.mm.read(addr, SIGSET_SIZE), "little")
 
 
-def write_sigset(t: Task, addr: int, mask: int) -> None:
-    t.mm.write(addr, (mask & ALL).to_bytes(SIGSET_SIZE, "little"))
-
-
 # Actions and masks
 
 
 def rt_sigaction(t: Task, sig: int, act: int, oldact: int, size: int) -> int:
     """sigaction(2)."""
-    check_size(size)
-    if not 1 <= sig <= NSIG or (act and bit(sig) & UNBLOCKABLE):
-        raise Errno(E.EINVAL)
-    action = t.tg.actions.table[sig]
-    old = SIGACTION.pack(action.handler, action.flags, action.restorer, action.mask)
-    if act:
-        handler, flags, restorer, mask = SIGACTION.unpack(t.mm.read(act, SIGACTION.size))
-        action.handler = handler
-        action.flags = flags & KNOWN_FLAGS
-        action.restorer = restorer
-        action.mask = mask & ~UNBLOCKABLE
-        if handler == SIG_IGN or (handler == SIG_DFL and bit(sig) & signals.IGNORED):
-            signals.discard_everywhere(t.tg, bit(sig))
-    if oldact:
-        t.mm.write(oldact, old)
-    return 0
+    rc: int = lib.cn_rt_sigaction(t.native, sig, act, oldact, size, 1)
+    if act and 1 <= sig <= NSIG and signals.drops(t.tg.actions, sig):
+        signals.discard_everywhere(t.tg, bit(sig))
+    return rc
 
 
 def rt_sigprocmask(t: Task, how: int, new: int, oldset: int, size: int) -> int:
     """sigprocmask(2)."""
-    check_size(size)
-    old = t.sigmask
-    if new:
-        mask = read_sigset(t, new)
-        if how == SIG.SIG_BLOCK:
-            mask = old | mask
-        elif how == SIG.SIG_UNBLOCK:
-            mask = old & ~mask
-        elif how != SIG.SIG_SETMASK:
-            raise Errno(E.EINVAL)
-        signals.set_mask(t, mask)
-    if oldset:
-        write_sigset(t, oldset, old)
-    return 0
+    rc: int = lib.cn_rt_sigprocmask(t.native, how, new, oldset, size)
+    return rc
 
 
 def rt_sigpending(t: Task, addr: int, size: int) -> int:
@@ -121,25 +81,15 @@ def pause(t: Task) -> int:
 
 def sigaltstack(t: Task, ss: int, old: int) -> int:
     """sigaltstack(2)."""
-    sp: int = t.regs.rsp
-    before = STACK.pack(t.altstack_sp, signed(sigframe.altstack_state(t, sp)), 0, t.altstack_size)
-    if ss:
-        base, flags, _, size = STACK.unpack(t.mm.read(ss, STACK.size))
-        errno = sigframe.set_altstack(t, base, flags & 0xFFFFFFFF, size, sp, False)
-        if errno:
-            raise Errno(errno)
-    if old:
-        t.mm.write(old, before)
-    return 0
-
-
-def signed(flags: int) -> int:
-    return flags - 0x100000000 if flags & 0x80000000 else flags
+    rc: int = lib.cn_sigaltstack(t.native, ss, old)
+    return rc
 
 
 def rt_sigreturn(t: Task) -> int:
-    """sigreturn(2)."""
-    sigframe.pop(t)
+    """sigreturn(2). SIGSEGV when there is no frame."""
+    if lib.cn_rt_sigreturn(t.native) < 0:
+        t.regs.orig_rax = U64
+        signals.force_segv(t, 0)
     return NO_RESULT
 
 

@@ -10,6 +10,7 @@ from sentry.abi import resource as R
 from sentry.abi import sched as SCHED
 from sentry.errors import Errno
 from sentry.fs.proc.base import may_inspect
+from sentry.kernel import signals
 from sentry.kernel import task as states
 from sentry.kernel.limits import INFINITY
 from sentry.syscalls.sched import CPUS
@@ -84,11 +85,12 @@ def terminal(t: Task) -> tuple[int, int]:
 def signal_sets(t: Task) -> tuple[int, int]:
     """(ignored, caught)."""
     ignored = caught = 0
-    for sig, action in enumerate(t.tg.actions.table):
-        if sig and action.handler == 1:
-            ignored |= 1 << (sig - 1)
-        elif sig and action.handler:
-            caught |= 1 << (sig - 1)
+    for sig in range(1, signals.NSIG + 1):
+        handler = t.tg.actions.handler(sig)
+        if handler == signals.SIG_IGN:
+            ignored |= signals.bit(sig)
+        elif handler:
+            caught |= signals.bit(sig)
     return ignored, caught
 
 

@@ -60,7 +60,7 @@ class TTY(Screen):
         pg = t.tg.pgrp
         if terminal_of(t) is not self or self.foreground is None or pg is self.foreground:
             return
-        if t.sigmask & signals.bit(sig) or t.tg.actions.table[sig].handler == signals.SIG_IGN:
+        if t.sigmask & signals.bit(sig) or t.tg.actions.handler(sig) == signals.SIG_IGN:
             if sig == SIG.SIGTTIN:
                 raise Errno(E.EIO)
             return
