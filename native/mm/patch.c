@@ -8,8 +8,9 @@
 #include "guard.h"
 #include "mm_internal.h"
 
-#define INSN 5         /* bytes of the instruction that is replaced ... */
-#define SITE (INSN + 2) /* ... and with the system call */
+#define JUMP 5         /* bytes of the jump */
+#define CALL 2         /* ... of the system call */
+#define INSN_MAX 7     /* ... of the instruction that is replaced, at most */
 #define SLOT 32        /* of a trampoline */
 #define REGION (4 * CN_PAGE_SIZE)
 #define NEAR (1UL << 30) /* regions lie within this of what they serve: a jump reaches 2 GiB */
@@ -26,24 +27,29 @@ int cn_patch_enabled(void)
     return enabled;
 }
 
-static int is_site(const u8 *code, u64 nr)
+/* Bytes of the instruction before the system call at `call` that a jump can replace; 0: none. */
+static u32 insn_before(const u8 *call, u64 nr)
 {
     static const u8 load_sixth[] = {0x4c, 0x8b, 0x4c, 0x24, 0x08}; /* mov 8(%rsp), %r9 */
+    static const u8 mov_rax[] = {0x48, 0xc7, 0xc0};                /* mov $imm, %rax */
     u32 imm;
 
-    if (code[INSN] != 0x0f || code[INSN + 1] != 0x05)
+    if (call[0] != 0x0f || call[1] != 0x05)
         return 0;
-    memcpy(&imm, code + 1, 4);
-    return (code[0] == 0xb8 && imm == nr) || !memcmp(code, load_sixth, INSN);
+    memcpy(&imm, call - 4, 4);
+    if ((call[-5] == 0xb8 && imm == nr) || !memcmp(call - 5, load_sixth, 5))
+        return 5;
+    return !memcmp(call - 7, mov_rax, 3) && imm == nr ? 7 : 0;
 }
 
 /* The VMA of a site that may be patched: a program's own text, nothing the guest writes to. */
-static struct vma *text_at(struct cn_mm *mm, u64 site)
+static struct vma *text_at(struct cn_mm *mm, u64 site, u32 insn)
 {
     struct vma *v = vma_at(mm, site);
 
     return v && v->prot & PROT_EXEC && !(v->prot & PROT_WRITE) && !is_shared(v) &&
-                   site + SITE <= v->n.end && page_down(site) == page_down(site + SITE - 1)
+                   site + insn + CALL <= v->n.end &&
+                   page_down(site) == page_down(site + insn + CALL - 1)
                ? v
                : NULL;
 }
@@ -96,39 +102,39 @@ static u64 take_slot(struct cn_mm *mm, u64 site)
 }
 
 /* The replaced instruction; lea (return address), %rcx; jmp *(entry). */
-static int write_trampoline(struct cn_mm *mm, u64 at, const u8 *insn, u64 back, u64 entry)
+static int write_trampoline(struct cn_mm *mm, u64 at, const u8 *insn, u32 n, u64 back, u64 entry)
 {
     u8 code[SLOT] = {0};
-    i32 rel = (i32)(back - (at + INSN + 7));
+    i32 rel = (i32)(back - (at + n + 7));
     static const u8 lea[] = {0x48, 0x8d, 0x0d}, jmp[] = {0xff, 0x25, 0, 0, 0, 0};
 
-    memcpy(code, insn, INSN);
-    memcpy(code + INSN, lea, 3);
-    memcpy(code + INSN + 3, &rel, 4);
-    memcpy(code + INSN + 7, jmp, 6);
-    memcpy(code + INSN + 13, &entry, 8);
+    memcpy(code, insn, n);
+    memcpy(code + n, lea, 3);
+    memcpy(code + n + 3, &rel, 4);
+    memcpy(code + n + 7, jmp, 6);
+    memcpy(code + n + 13, &entry, 8);
     return cn_mm_force_out(mm, at, code, sizeof(code));
 }
 
 /* Replaces the page of the site by a copy with the jump in it. */
-static int write_jump(struct cn_mm *mm, u64 site, u64 nr, u64 to)
+static int write_jump(struct cn_mm *mm, u64 site, u32 insn, u64 nr, u64 to)
 {
     u8 page[CN_PAGE_SIZE];
     u64 start = page_down(site), done = 0;
-    i32 rel = (i32)(to - (site + INSN));
+    i32 rel = (i32)(to - (site + JUMP));
     struct piece from;
     struct vma *v;
     int rc = 0;
 
     pthread_mutex_lock(&mm->lock);
-    v = text_at(mm, site);
+    v = text_at(mm, site, insn);
     while (v && done < CN_PAGE_SIZE && !rc) {
         rc = piece_get(mm, start + done, CN_PAGE_SIZE - done, 0, 1, &from);
         if (!rc)
             rc = guard_copy(page + done, from.ptr, from.n) ? -EFAULT : 0;
         done += from.n;
     }
-    if (!v || (!rc && !is_site(page + (site - start), nr)))
+    if (!v || (!rc && insn_before(page + (site - start) + insn, nr) != insn))
         rc = -EAGAIN; /* it has changed meanwhile */
     if (!rc) {
         page[site - start] = 0xe9;
@@ -142,20 +148,23 @@ static int write_jump(struct cn_mm *mm, u64 site, u64 nr, u64 to)
 
 int cn_mm_patch_site(struct cn_mm *mm, u64 rip, u64 nr, u64 entry)
 {
-    u64 site = rip - SITE, slot;
-    u8 code[SITE];
+    u8 code[INSN_MAX + CALL];
+    u64 site, slot;
+    u32 insn;
     int rc;
 
-    if (rip < MIN_ADDR + SITE || rip >= cn_ops->task_size ||
-        cn_mm_force_in(mm, site, code, SITE) < 0 || !is_site(code, nr))
+    if (rip < MIN_ADDR + sizeof(code) || rip >= cn_ops->task_size ||
+        cn_mm_force_in(mm, rip - sizeof(code), code, sizeof(code)) < 0 ||
+        !(insn = insn_before(code + INSN_MAX, nr)))
         return 0;
+    site = rip - CALL - insn;
     pthread_mutex_lock(&mm->lock);
-    rc = text_at(mm, site) != NULL;
+    rc = text_at(mm, site, insn) != NULL;
     pthread_mutex_unlock(&mm->lock);
     if (!rc || !(slot = take_slot(mm, site)))
         return 0;
-    rc = write_trampoline(mm, slot, code, rip, entry);
+    rc = write_trampoline(mm, slot, code + INSN_MAX - insn, insn, rip, entry);
     if (!rc)
-        rc = write_jump(mm, site, nr, slot);
+        rc = write_jump(mm, site, insn, nr, slot);
     return rc < 0 ? rc : 1;
 }

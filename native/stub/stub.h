@@ -79,6 +79,7 @@
 #define STUB_CALL 3 /* a patched call site: registers are in r8 to rcx and rip to rsp, with the return
                        address in rcx; the extended state is still in the processor */
 #define STUB_SAVED 4 /* STUB_SAVE is done */
+#define STUB_CALL_SAVED 5 /* as STUB_CALL, with the extended state at STUB_AREA_XSAVE */
 /* stub_ctx.flags: what the sentry asks for. */
 #define STUB_SET_BASES 1 /* load fs_base and gs_base */
 #define STUB_FAST 2 /* rcx holds rip and r11 eflags, as after a system call: no iretq needed */
@@ -115,7 +116,8 @@ struct stub_ctx {
     u32 spin; /* TSC cycles the stub spins before it sleeps */
     u64 stop_fs_base, stop_gs_base;
     u32 kick; /* set by the sentry before it sends SIGURG */
-    u32 pad[3];
+    u32 save_nr; /* patched calls of this number come as STUB_CALL_SAVED */
+    u32 pad[2];
     /* Sentry to stub. */
     u32 flags;
     u32 xrestore; /* offset of the XSAVE image to load, 0: none */

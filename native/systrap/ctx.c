@@ -31,6 +31,7 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
         c->fs_base = c->gs_base = UNKNOWN_BASE;
         cn_xstate_initial((u8 *)c->area + STUB_AREA_XSAVE, cn_xstate_size());
         c->xsave = STUB_AREA_XSAVE;
+        c->area->save_nr = ~0U;
         c->cpu_base = 0;
         c->cpu_base = systrap_ctx_cpu_ns(c);
         *out = c;
@@ -172,7 +173,7 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
             memset(stop, 0, sizeof(*stop)); /* a late kick, which another stop has answered */
             continue;
         }
-        if (stop->reason == CN_STOP_SYSCALL && c->xsave)
+        if (stop->reason == CN_STOP_SYSCALL && c->trapped)
             stop->code = c->as->p->can_patch && is_hot(c, regs->rip);
         return 0;
     }
@@ -186,9 +187,10 @@ void systrap_ctx_interrupt(struct cn_ctx *c)
 }
 
 /*
- * Brings the extended state into the area: the stub saves it and stops again. The caller may hold K,
- * so this never waits for guest code: a context that only seemed to have stopped (its siblings can
- * make it look so) is kicked out of it, or dies.
+ * Brings the extended state into the area: the stub saves it and stops again; when the same call
+ * comes again it saves it by itself. The caller may hold K, so this never waits for guest code: a
+ * context that only seemed to have stopped (its siblings can make it look so) is kicked out of it,
+ * or dies.
  */
 static int save_xstate(struct cn_ctx *c)
 {
@@ -199,6 +201,7 @@ static int save_xstate(struct cn_ctx *c)
         c->area->xrestore = 0;
         c->area->kick = 0;
         c->area->flags = STUB_SAVE;
+        c->area->save_nr = (u32)c->area->rax;
         handover_give(c);
         while (handover_wait_briefly(c, SAVE_WAIT_NS) < 0 && ++i < SAVE_TRIES)
             syscall(SYS_tgkill, c->pid, c->pid, SIGURG);

@@ -80,7 +80,7 @@ static void read_regs(struct cn_ctx *c, const struct frame *f, struct cn_regs *r
 }
 
 /* A patched call site: what a system call instruction would have left. */
-static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop)
+static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop, u32 xsave)
 {
     volatile struct stub_ctx *a = c->area;
 
@@ -106,7 +106,7 @@ static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop)
     c->fs_base = r->fs_base = a->stop_fs_base;
     c->gs_base = c->area_addr; /* else it would not have come this way */
     r->gs_base = 0;
-    c->xsave = 0;
+    c->xsave = xsave;
     stop->reason = CN_STOP_SYSCALL;
 }
 
@@ -200,8 +200,9 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
     struct info si;
     u32 kind = a->kind, xsave;
 
-    if (CN_LIKELY(kind == STUB_CALL)) {
-        read_call(c, regs, stop);
+    c->trapped = 0;
+    if (CN_LIKELY(kind == STUB_CALL || kind == STUB_CALL_SAVED)) {
+        read_call(c, regs, stop, kind == STUB_CALL ? 0 : STUB_AREA_XSAVE);
         return 1;
     }
     if (kind == STUB_SAVED) {
@@ -225,5 +226,6 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
         return 1;
     }
     read_regs(c, &f, regs);
+    c->trapped = 1;
     return classify(&f, &si, regs, stop);
 }

@@ -74,6 +74,7 @@ struct cn_ctx {
     u64 area_addr; /* in the stub */
     enum ctx_state state;
     _Atomic u32 in_guest, irq, kicked;
+    int trapped; /* it stopped by a signal, not at a patched call */
     u32 xsave; /* offset in the area of the guest's extended state; 0: in the processor */
     struct hot_site hot[HOT_SITES]; /* by hash: where calls that trapped came from */
     u64 fs_base, gs_base; /* what the stub has loaded */

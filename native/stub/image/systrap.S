@@ -38,6 +38,7 @@
 #define A_STOP_FS 32
 #define A_STOP_GS 40
 #define A_KICK 48
+#define A_SAVE_NR 52
 #define A_FLAGS 64
 #define A_XRESTORE 68
 #define A_FS 72
@@ -69,6 +70,12 @@
 #define XFEATURES 0xfffbffff
 #define USER_CS 0x33
 #define USER_SS 0x2b
+
+.macro save_xstate
+    mov $XFEATURES, %eax
+    mov $-1, %edx
+    xsave64 STUB_AREA_XSAVE(%rbx)
+.endm
 
     .section .stub.keeper, "ax"
     .globl stub_keeper
@@ -172,9 +179,14 @@ ctx_text:
     lea A_REGS+144(%r11), %rsp
     pushfq
     mov %r11, %rbx
+    mov %eax, %ecx
     rdfsbase %rax
     mov %rax, A_STOP_FS(%rbx)
     mov $STUB_CALL, %eax
+    cmp %ecx, A_SAVE_NR(%rbx)
+    jne ctx_publish
+    save_xstate
+    mov $STUB_CALL_SAVED, %eax
     jmp ctx_publish
 
     .globl ctx_setup
@@ -368,9 +380,7 @@ ctx_full:
     iretq
 
 ctx_xsave:
-    mov $XFEATURES, %eax
-    mov $-1, %edx
-    xsave64 STUB_AREA_XSAVE(%rbx)
+    save_xstate
     mov $STUB_SAVED, %eax
     jmp ctx_publish
 
