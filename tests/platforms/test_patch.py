@@ -33,3 +33,76 @@ def test_patch(sandbox: Sandbox, off: bool) -> None:
     patched = sandbox.platform == "systrap" and not off
     done = sandbox.run(["./site"], ["--no-patch"] if off else [])
     assert done == (0, f"1 {'e9' if patched else 'b8'} 0f05\n", "")
+
+
+RESTORER = r"""
+#define _GNU_SOURCE
+#include <execinfo.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static volatile int hits, missed;
+
+static void handler(int sig)
+{
+    void *pcs[32];
+    int n = backtrace(pcs, 32);
+
+    hits++;
+    missed += n <= 3; /* through the signal's frame into main */
+    __asm__ volatile("pxor %xmm5, %xmm5; fldz; fstp %st(0); std");
+}
+
+static void *other(void *arg)
+{
+    long bad = 0;
+    for (int i = 0; i < 2000; i++) {
+        double in = i * 0.5, out;
+        long r12;
+        __asm__ volatile("movq %2, %%xmm5; mov %2, %%r12; mov %3, %%edi; mov %4, %%esi; mov $10, %%edx; mov $234, %%eax\n"
+                         "syscall; movq %%xmm5, %0; mov %%r12, %1"
+                         : "=x"(out), "=r"(r12)
+                         : "r"(in), "r"(getpid()), "r"(gettid())
+                         : "rax", "rcx", "r11", "rdi", "rsi", "rdx", "r12", "xmm5", "memory");
+        bad += memcmp(&in, &out, 8) != 0 || memcmp(&in, &r12, 8) != 0;
+    }
+    return (void *)bad;
+}
+
+int main(void)
+{
+    pthread_t thread;
+    void *bad, *mine, *warm[4];
+    unsigned long action[4];
+    unsigned char *restorer;
+
+    backtrace(warm, 4);
+    signal(SIGUSR1, handler);
+    mine = other(NULL);
+    printf("%ld %d %d\n", (long)mine, hits, missed);
+    pthread_create(&thread, NULL, other, NULL);
+    mine = other(NULL);
+    pthread_join(thread, &bad);
+    printf("%ld %ld %d\n", (long)mine, (long)bad, missed);
+    syscall(SYS_rt_sigaction, SIGUSR1, NULL, action, 8);
+    restorer = (unsigned char *)action[2];
+    printf("%02x %02x%02x\n", restorer[0], restorer[7], restorer[8]);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_restorer(sandbox: Sandbox, off: bool) -> None:
+    """The return from signal handlers is such a place; registers and backtraces survive it."""
+    source = sandbox.cwd / "restorer.c"
+    source.write_text(RESTORER)
+    compile_c(source, sandbox.cwd / "restorer", "-O1", "-pthread", "-fno-omit-frame-pointer")
+    patched = sandbox.platform == "systrap" and not off
+    done = sandbox.run(["./restorer"], ["--no-patch"] if off else [])
+    assert done == (0, f"0 2000 0\n0 0 0\n{'e9' if patched else '48'} 0f05\n", "")
