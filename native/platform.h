@@ -138,6 +138,10 @@ struct cn_platform_ops {
      * more. */
     int (*ctx_switch)(struct cn_ctx *, struct cn_regs *regs, struct cn_stop *stop);
     void (*ctx_interrupt)(struct cn_ctx *);
+    /* Patched call sites of this context answer call `nr` by `value` from now on, without a stop
+     * (known), or hand it over, as they all do in a new context. Any thread. NULL: they never
+     * answer. */
+    void (*ctx_answer)(struct cn_ctx *, u32 nr, int known, u32 value);
     /* Extended state in the standard (non-compacted) XSAVE layout, as it stands in a signal frame.
      * Before the first switch set is allowed and get returns the initial state. */
     int (*ctx_get_xstate)(struct cn_ctx *, void *buf, u32 len);

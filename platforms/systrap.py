@@ -24,7 +24,7 @@ class Systrap(Platform):
             "kill": "end a stub",
             "wait4": "burial of dead stubs; why a keeper ended",
             "waitid": "is a stub that computes for long still alive",
-            "lseek": "the number of a new stub, told by the position of the control file",
+            "lseek": "the number of a new context, told by the position of an empty file",
             "fallocate": "context areas given back",
             "sendmsg": "commands to the mother stub: new stubs, mapped files",
             "recvfrom": "its answers",

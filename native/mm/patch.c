@@ -8,10 +8,10 @@
 #include "guard.h"
 #include "mm_internal.h"
 
-#define JUMP 5         /* bytes of the jump */
-#define CALL 2         /* ... of the system call */
-#define INSN_MAX 7     /* ... of the instruction that is replaced, at most */
-#define SLOT 32        /* of a trampoline */
+#define CALL 2 /* bytes of a system call instruction */
+#define JUMP 5 /* of a jump that reaches a trampoline */
+#define INSN_MAX 7 /* of the instruction that is replaced */
+#define SLOT 32 /* of a trampoline */
 #define REGION (4 * CN_PAGE_SIZE)
 #define NEAR (1UL << 30) /* regions lie within this of what they serve: a jump reaches 2 GiB */
 
@@ -26,6 +26,11 @@ int cn_patch_enabled(void)
 {
     return enabled;
 }
+
+struct site {
+    u32 at, insn; /* the instruction that is replaced: offset in the page, bytes */
+    u32 jump;     /* where the jump goes: there, or in padding that a jump of two bytes leads to */
+};
 
 /* Bytes of the instruction before the system call at `call` that a jump can replace; 0: none. */
 static u32 insn_before(const u8 *call, u64 nr)
@@ -42,16 +47,64 @@ static u32 insn_before(const u8 *call, u64 nr)
     return !memcmp(call - 7, mov_rax, 3) && imm == nr ? 7 : 0;
 }
 
-/* The VMA of a site that may be patched: a program's own text, nothing the guest writes to. */
-static struct vma *text_at(struct cn_mm *mm, u64 site, u32 insn)
+/* May some branch lead to this byte of the page? As far as branches of the page show: at any offset
+ * that could be one, so rather too many are seen. */
+static int is_target(const u8 *page, u32 at)
 {
-    struct vma *v = vma_at(mm, site);
+    for (u32 i = 0; i + 1 < CN_PAGE_SIZE; i++) {
+        u8 op = page[i];
+        i32 rel;
+        if ((op >> 4 == 7 || op == 0xeb || (op & 0xfc) == 0xe0) && i + 2 + (u32)(signed char)page[i + 1] == at)
+            return 1;
+        if (i + 4 > CN_PAGE_SIZE)
+            continue;
+        memcpy(&rel, page + i, 4);
+        if (i + 4 + (u32)rel == at)
+            return 1;
+    }
+    return 0;
+}
 
-    return v && v->prot & PROT_EXEC && !(v->prot & PROT_WRITE) && !is_shared(v) &&
-                   site + insn + CALL <= v->n.end &&
-                   page_down(site) == page_down(site + insn + CALL - 1)
-               ? v
-               : NULL;
+/* `xor %eax, %eax; syscall; cmp $-4096, %rax; ja ...; ret` and then what assemblers fill up to an
+ * aligned function or loop with: nothing runs it. */
+static int is_read(const u8 *page, u32 rip, struct site *s)
+{
+    static const u8 before[] = {0x31, 0xc0, 0x0f, 0x05}, compare[] = {0x48, 0x3d};
+    static const u8 errors[] = {0xf0, 0xff, 0xff, 0x77};
+    static const u8 padding[] = {0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0};
+    const u8 *after = page + rip;
+    u32 pad = rip + 9;
+
+    if (rip < sizeof(before) || pad + sizeof(padding) > CN_PAGE_SIZE ||
+        (pad + sizeof(padding)) % 16 || memcmp(after - sizeof(before), before, sizeof(before)) ||
+        memcmp(after, compare, 2) || after[2] > 1 || memcmp(after + 3, errors, 4) ||
+        after[8] != 0xc3 || memcmp(page + pad, padding, sizeof(padding)) || is_target(page, pad))
+        return 0;
+    *s = (struct site){rip - sizeof(before), 2, pad};
+    return 1;
+}
+
+/* rip: offset in the page of what follows the system call. */
+static int find_site(const u8 *page, u32 rip, u64 nr, struct site *s)
+{
+    u32 insn;
+
+    if (rip < INSN_MAX + CALL)
+        return 0;
+    insn = insn_before(page + rip - CALL, nr);
+    if (!insn)
+        return is_read(page, rip, s);
+    *s = (struct site){rip - CALL - insn, insn, rip - CALL - insn};
+    return 1;
+}
+
+/* The VMA of a page with sites that may be patched: a program's own text, nothing the guest writes
+ * to. */
+static struct vma *text_at(struct cn_mm *mm, u64 page)
+{
+    struct vma *v = vma_at(mm, page);
+
+    return v && v->prot & PROT_EXEC && !(v->prot & PROT_WRITE) && !is_shared(v) ? v : NULL;
 }
 
 /* A new region near the site: 0 when there is no room. */
@@ -101,44 +154,60 @@ static u64 take_slot(struct cn_mm *mm, u64 site)
     return r->addr;
 }
 
-/* The replaced instruction; lea (return address), %rcx; jmp *(entry). */
-static int write_trampoline(struct cn_mm *mm, u64 at, const u8 *insn, u32 n, u64 back, u64 entry)
+/* The replaced instruction; lea (return address), %r11; jmp *(entry). */
+static int write_trampoline(struct cn_mm *mm, u64 at, const u8 *insn, u32 len, u64 back, u64 entry)
 {
+    static const u8 lea[] = {0x4c, 0x8d, 0x1d}, jmp[] = {0xff, 0x25, 0, 0, 0, 0};
     u8 code[SLOT] = {0};
-    i32 rel = (i32)(back - (at + n + 7));
-    static const u8 lea[] = {0x48, 0x8d, 0x0d}, jmp[] = {0xff, 0x25, 0, 0, 0, 0};
+    i32 rel = (i32)(back - (at + len + 7));
 
-    memcpy(code, insn, n);
-    memcpy(code + n, lea, 3);
-    memcpy(code + n + 3, &rel, 4);
-    memcpy(code + n + 7, jmp, 6);
-    memcpy(code + n + 13, &entry, 8);
+    memcpy(code, insn, len);
+    memcpy(code + len, lea, 3);
+    memcpy(code + len + 3, &rel, 4);
+    memcpy(code + len + 7, jmp, 6);
+    memcpy(code + len + 13, &entry, 8);
     return cn_mm_force_out(mm, at, code, sizeof(code));
 }
 
-/* Replaces the page of the site by a copy with the jump in it. */
-static int write_jump(struct cn_mm *mm, u64 site, u32 insn, u64 nr, u64 to)
+/* Copies a page of text. mm->lock held. */
+static int read_page(struct cn_mm *mm, u64 start, u8 *page)
 {
-    u8 page[CN_PAGE_SIZE];
-    u64 start = page_down(site), done = 0;
-    i32 rel = (i32)(to - (site + JUMP));
     struct piece from;
-    struct vma *v;
+    u64 done = 0;
     int rc = 0;
 
-    pthread_mutex_lock(&mm->lock);
-    v = text_at(mm, site, insn);
-    while (v && done < CN_PAGE_SIZE && !rc) {
+    while (done < CN_PAGE_SIZE && !rc) {
         rc = piece_get(mm, start + done, CN_PAGE_SIZE - done, 0, 1, &from);
         if (!rc)
             rc = guard_copy(page + done, from.ptr, from.n) ? -EFAULT : 0;
         done += from.n;
     }
-    if (!v || (!rc && insn_before(page + (site - start) + insn, nr) != insn))
+    return rc;
+}
+
+/* Replaces the page of the site by a copy with the jump in it. */
+static int write_jump(struct cn_mm *mm, u64 rip, u64 nr, const struct site *s, u64 to)
+{
+    u8 page[CN_PAGE_SIZE];
+    u64 start = page_down(rip);
+    i32 rel = (i32)(to - (start + s->jump + JUMP));
+    struct site now;
+    struct vma *v;
+    int rc = -EAGAIN;
+
+    pthread_mutex_lock(&mm->lock);
+    v = text_at(mm, start);
+    if (v)
+        rc = read_page(mm, start, page);
+    if (!rc && (!find_site(page, (u32)(rip - start), nr, &now) || now.jump != s->jump))
         rc = -EAGAIN; /* it has changed meanwhile */
     if (!rc) {
-        page[site - start] = 0xe9;
-        memcpy(page + (site - start) + 1, &rel, 4);
+        page[s->jump] = 0xe9;
+        memcpy(page + s->jump + 1, &rel, 4);
+        if (s->jump != s->at) {
+            page[s->at] = 0xeb;
+            page[s->at + 1] = (u8)(s->jump - s->at - 2);
+        }
         rc = private_copy(mm, v, start, start + CN_PAGE_SIZE, page);
     }
     limbo_trim(mm);
@@ -148,23 +217,22 @@ static int write_jump(struct cn_mm *mm, u64 site, u32 insn, u64 nr, u64 to)
 
 int cn_mm_patch_site(struct cn_mm *mm, u64 rip, u64 nr, u64 entry)
 {
-    u8 code[INSN_MAX + CALL];
-    u64 site, slot;
-    u32 insn;
+    u64 start = page_down(rip), slot;
+    u8 page[CN_PAGE_SIZE];
+    struct site s;
     int rc;
 
-    if (rip < MIN_ADDR + sizeof(code) || rip >= cn_ops->task_size ||
-        cn_mm_force_in(mm, rip - sizeof(code), code, sizeof(code)) < 0 ||
-        !(insn = insn_before(code + INSN_MAX, nr)))
+    if (start < MIN_ADDR || rip >= cn_ops->task_size ||
+        cn_mm_force_in(mm, start, page, CN_PAGE_SIZE) < 0 ||
+        !find_site(page, (u32)(rip - start), nr, &s))
         return 0;
-    site = rip - CALL - insn;
     pthread_mutex_lock(&mm->lock);
-    rc = text_at(mm, site, insn) != NULL;
+    rc = text_at(mm, start) != NULL;
     pthread_mutex_unlock(&mm->lock);
-    if (!rc || !(slot = take_slot(mm, site)))
+    if (!rc || !(slot = take_slot(mm, start)))
         return 0;
-    rc = write_trampoline(mm, slot, code + INSN_MAX - insn, insn, rip, entry);
+    rc = write_trampoline(mm, slot, page + s.at, s.insn, rip, entry);
     if (!rc)
-        rc = write_jump(mm, site, insn, nr, slot);
+        rc = write_jump(mm, rip, nr, &s, slot);
     return rc < 0 ? rc : 1;
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
+#include "answers.h"
 #include "fastio.h"
 #include "fastmem.h"
 #include "fastsig.h"
@@ -60,14 +61,18 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_writev] = fast_writev,
 };
 
+int cn_fast_watched(u32 nr)
+{
+    return atomic_load_explicit(&watch[nr], memory_order_relaxed) != 0;
+}
+
 enum cn_fast cn_fast_syscall(struct cn_task *t)
 {
     u64 nr = t->regs.orig_rax;
 
     if (nr >= CN_NR_SYSCALLS)
         return CN_UPCALL;
-    if (!table[nr] || t->slow || atomic_load_explicit(&watch[nr], memory_order_relaxed) ||
-        !table[nr](t)) {
+    if (!table[nr] || t->slow || cn_fast_watched((u32)nr) || !table[nr](t)) {
         cn_count(&cn_stats.calls[nr]);
         return CN_UPCALL;
     }
@@ -83,5 +88,6 @@ int cn_watch_set(uint32_t nr, uint32_t bits, int on)
         atomic_fetch_or(&watch[nr], (u8)bits);
     else
         atomic_fetch_and(&watch[nr], (u8)~bits);
+    answers_watch(nr);
     return 0;
 }

@@ -18,4 +18,7 @@ struct cn_mm *cn_task_mm(const struct cn_task *t);
 /* Answers the call by setting regs.rax (CN_DONE), or leaves it to Python. */
 enum cn_fast cn_fast_syscall(struct cn_task *t);
 
+/* Is the call with this number, below CN_NR_SYSCALLS, for Python's eyes? */
+int cn_fast_watched(u32 nr);
+
 #endif

@@ -18,6 +18,7 @@
 #include "../mm/mm.h"
 #include "../mm/patch.h"
 #include "../trace/trace.h"
+#include "answers.h"
 #include "fast.h"
 #include "klock.h"
 #include "names.h"
@@ -34,6 +35,7 @@ struct cn_task_priv {
     struct cn_mm *mm;
     struct cn_ctx *ctx; /* changes with K held, by the own host thread */
     struct cn_place *place; /* the host thread's, once it has run */
+    struct answers answers;
     _Atomic u32 word;
     _Atomic u32 wakers; /* that hold the task (task.h) */
     u64 user_ns; /* of contexts dropped */
@@ -63,6 +65,7 @@ int cn_task_new(struct cn_mm *mm, struct cn_task **out)
     rc = cn_ops->ctx_new(cn_mm_as(mm), &p->ctx);
     if (rc < 0)
         goto fail;
+    answers_begin(&p->answers, t, p->ctx);
     *out = t;
     return 0;
 fail:
@@ -80,6 +83,13 @@ void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, 
                      uint32_t euid, uint32_t gid, uint32_t egid)
 {
     t->ids = (struct cn_ids){pid, tid, ppid, uid, euid, gid, egid, 1};
+    answers_publish(&t->priv->answers);
+}
+
+void cn_task_set_slow(struct cn_task *t)
+{
+    t->slow = 1;
+    answers_publish(&t->priv->answers);
 }
 
 static u64 clock_ns(clockid_t clock)
@@ -92,6 +102,7 @@ static void drop_ctx(struct cn_task_priv *p)
 {
     if (!p->ctx)
         return;
+    answers_end(&p->answers);
     p->user_ns += cn_ops->ctx_cpu_ns(p->ctx);
     cn_ops->ctx_free(p->ctx);
     p->ctx = NULL;
@@ -133,6 +144,7 @@ int cn_task_set_mm(struct cn_task *t, struct cn_mm *mm)
     drop_ctx(t->priv);
     t->priv->ctx = fresh;
     t->priv->mm = mm;
+    answers_begin(&t->priv->answers, t, fresh);
     return 0;
 }
 

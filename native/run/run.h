@@ -68,6 +68,8 @@ void cn_task_free(struct cn_task *t);
 /* Who it is from now on (cn_ids). K held. */
 void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, uint32_t uid,
                      uint32_t euid, uint32_t gid, uint32_t egid);
+/* From now on all its calls go to Python. Any thread. K held. */
+void cn_task_set_slow(struct cn_task *t);
 /* exec: drops the old context and makes one in mm. By the task's own host thread. K held. 0 or
  * -errno. */
 int cn_task_set_mm(struct cn_task *t, struct cn_mm *mm);
@@ -110,8 +112,8 @@ int cn_task_copy_xstate(struct cn_task *child, struct cn_task *parent);
 /* CPU time in ns: user is what guest code used, sys what its host thread used for it. */
 void cn_task_cpu_ns(struct cn_task *t, uint64_t *user, uint64_t *sys);
 
-/* Per-number watch word: turns the native fast path of one call off for all tasks while any bit is
- * set. */
+/* Per-number watch word: turns the native fast paths of one call (rungs 0 and 1) off for all tasks
+ * while any bit is set, also for those that run in the guest just now. */
 int cn_watch_set(uint32_t nr, uint32_t bits, int on);
 
 /* Counters since start, for --profile: stops[reason], calls[nr] that reached Python, fast[nr]

@@ -34,11 +34,16 @@
 #define STUB_KEEPER_TEXT 0x7fff10001000
 #define STUB_CTX_TEXT 0x7fff10002000
 /* Context areas: shared by a context and the sentry (struct stub_ctx, an XSAVE image, the alternate
- * stack); a slot of the context file each. The guest can write to those of its address space. */
+ * stack, answers); a slot of the context file each. The guest can write to those of its address
+ * space, except for the answers. */
 #define STUB_AREA 0x7fff30000000
 #define STUB_AREA_SIZE 0x10000
 #define STUB_AREA_XSAVE 0x1000
-#define STUB_AREA_STACK 0x4000 /* to the end of the area */
+#define STUB_AREA_STACK 0x4000
+#define STUB_AREA_ANSWERS 0xf000 /* to the end of the area: what calls return, by number, as 64-bit
+                                    words: STUB_ANSWER + the value, or 0 for ask the sentry */
+#define STUB_ANSWER (1UL << 32)
+#define STUB_NR_ANSWERS 512
 #define STUB_AREA_SLOTS 32768
 
 /* One control page set per address space, a slot of the control file: written by the sentry, read
@@ -83,8 +88,10 @@
 /* stub_ctx.flags: what the sentry asks for. */
 #define STUB_SET_BASES 1 /* load fs_base and gs_base */
 #define STUB_FAST 2 /* rcx holds rip and r11 eflags, as after a system call: no iretq needed */
+#define STUB_RESULT 8 /* with FAST, after a CALL: the registers are as they were but for rax, the
+                         result: lines of the cache that do not come and go */
 #define STUB_SAVE 4 /* do not enter the guest: put its extended state at STUB_AREA_XSAVE and stop */
-/* Where a patched call site goes: rcx holds the return address, gs_base the area. */
+/* Where a patched call site goes: r11 holds the return address, gs_base the area. */
 #define STUB_CALL_ENTRY STUB_CTX_TEXT
 
 #ifndef __ASSEMBLER__
@@ -115,11 +122,11 @@ struct stub_ctx {
     u32 sentry_sleeps, stub_sleeps;
     u32 spin; /* TSC cycles the stub spins before it sleeps */
     u64 stop_fs_base, stop_gs_base;
-    u32 kick; /* set by the sentry before it sends SIGURG */
-    u32 save_nr; /* patched calls of this number come as STUB_CALL_SAVED */
-    u32 pad[2];
-    /* Sentry to stub. */
+    /* Sentry to stub. What every hand-over needs is in the first cache line. */
+    u32 kick; /* set before SIGURG is sent */
     u32 flags;
+    u64 result;
+    u32 save_nr; /* patched calls of this number come as STUB_CALL_SAVED */
     u32 xrestore; /* offset of the XSAVE image to load, 0: none */
     u64 fs_base, gs_base;
     u64 altstack[3]; /* stack_t */

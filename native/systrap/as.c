@@ -189,7 +189,7 @@ int space_flush(struct cn_as *as)
 int space_context(struct cn_as *as, struct cn_ctx **out)
 {
     int rc = as->broken ? as->broken : get_keeper(as);
-    struct stub_op ops[2];
+    struct stub_op ops[BIRTH_OPS];
     struct cn_ctx *c;
     i64 number = 0;
     u32 area;
@@ -211,7 +211,7 @@ int space_context(struct cn_as *as, struct cn_ctx **out)
         return -ENOMEM;
     }
     birth_ops(ops, area);
-    rc = keeper_run(as, ops, 2, &number);
+    rc = keeper_run(as, ops, BIRTH_OPS, &number);
     if (rc < 0) {
         as->broken = rc;
         return rc;

@@ -81,8 +81,8 @@ void handover_give(struct cn_ctx *c)
     volatile struct stub_ctx *a = c->area;
 
     a->spin = c->apart ? SPIN : 0;
-    c->entered = tsc();
     __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
+    c->entered = tsc();
     if (__atomic_load_n(&a->stub_sleeps, __ATOMIC_RELAXED)) {
         if (c->apart)
             c->misses += MISS;

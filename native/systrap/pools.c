@@ -25,7 +25,7 @@ int area_get(struct cn_platform *p, u32 *slot)
         return rc;
     a = (struct stub_ctx *)(p->areas + (u64)*slot * STUB_AREA_SIZE);
     a->altstack[0] = area_addr(*slot) + STUB_AREA_STACK;
-    a->altstack[2] = STUB_AREA_SIZE - STUB_AREA_STACK;
+    a->altstack[2] = STUB_AREA_ANSWERS - STUB_AREA_STACK;
     a->turn = STUB_STOPPED;
     return 0;
 }
@@ -62,14 +62,19 @@ void channel_put(struct cn_platform *p, int channel)
     pthread_mutex_unlock(&p->lock);
 }
 
-void birth_ops(struct stub_op op[2], u32 area)
+static struct stub_op map_area(u64 addr, u64 len, u64 prot)
+{
+    return (struct stub_op){
+        SYS_mmap, {addr, len, prot, MAP_SHARED | MAP_FIXED, STUB_FD_AREA, addr - STUB_AREA}};
+}
+
+void birth_ops(struct stub_op op[BIRTH_OPS], u32 area)
 {
     u64 addr = area_addr(area);
 
-    op[0] = (struct stub_op){SYS_mmap,
-                             {addr, STUB_AREA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                              STUB_FD_AREA, (u64)area * STUB_AREA_SIZE}};
-    op[1] = (struct stub_op){SYS_clone, {STUB_CTX_FLAGS, 0, 0, addr}};
+    op[0] = map_area(addr, STUB_AREA_ANSWERS, PROT_READ | PROT_WRITE);
+    op[1] = map_area(addr + STUB_AREA_ANSWERS, STUB_AREA_SIZE - STUB_AREA_ANSWERS, PROT_READ);
+    op[2] = (struct stub_op){SYS_clone, {STUB_CTX_FLAGS, 0, 0, addr}};
 }
 
 void birth_prepare(void *arg, u32 slot, struct stub_ctrl *ctrl)
@@ -90,7 +95,7 @@ void birth_prepare(void *arg, u32 slot, struct stub_ctrl *ctrl)
         }
     }
     birth_ops(ctrl->op, b->area);
-    ctrl->count = 2;
+    ctrl->count = BIRTH_OPS;
     ctrl->channel = (u32)(STUB_FD_CHANNEL + 2 * b->channel);
     ctrl->seq = 1; /* not what a keeper starts with */
 }

@@ -40,7 +40,7 @@ _Static_assert(offsetof(struct frame, fpstate) == offsetof(ucontext_t, uc_mconte
 
 static int copy(struct cn_ctx *c, u32 off, void *to, u32 len)
 {
-    if (off < STUB_AREA_STACK || off > STUB_AREA_SIZE - len)
+    if (off < STUB_AREA_STACK || off > STUB_AREA_ANSWERS - len)
         return -1;
     memcpy(to, (const u8 *)c->area + off, len);
     return 0;
@@ -107,6 +107,8 @@ static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop,
     c->gs_base = c->area_addr; /* else it would not have come this way */
     r->gs_base = 0;
     c->xsave = xsave;
+    c->call = *r;
+    c->called = 1;
     stop->reason = CN_STOP_SYSCALL;
 }
 
@@ -187,7 +189,7 @@ static int classify(const struct frame *f, const struct info *si, struct cn_regs
 /* Where the extended state lies; -1 when that can't be. */
 static int set_xsave(struct cn_ctx *c, u32 off)
 {
-    if (off & 63 || off < STUB_AREA_STACK || off > STUB_AREA_SIZE - cn_xstate_size())
+    if (off & 63 || off < STUB_AREA_STACK || off > STUB_AREA_ANSWERS - cn_xstate_size())
         return -1;
     c->xsave = off;
     return 0;

@@ -77,6 +77,9 @@ struct cn_ctx {
     int trapped; /* it stopped by a signal, not at a patched call */
     u32 xsave; /* offset in the area of the guest's extended state; 0: in the processor */
     struct hot_site hot[HOT_SITES]; /* by hash: where calls that trapped came from */
+    u32 xrestore; /* what the stub was last told to load */
+    int called;   /* the last stop was a patched call, with these registers */
+    struct cn_regs call;
     u64 fs_base, gs_base; /* what the stub has loaded */
     u64 cpu_base;
     /* handover.c */
@@ -120,8 +123,9 @@ static inline u64 area_addr(u32 slot)
 /* A channel; -1 when there is none and one should not wait. */
 int channel_get(struct cn_platform *p, int wait);
 void channel_put(struct cn_platform *p, int channel);
-/* The two calls that map an area and make a context on it. */
-void birth_ops(struct stub_op op[2], u32 area);
+/* The calls that map an area and make a context on it. */
+#define BIRTH_OPS 3
+void birth_ops(struct stub_op op[BIRTH_OPS], u32 area);
 /* Of cn_mother_extra. */
 void birth_prepare(void *p, u32 slot, struct stub_ctrl *ctrl);
 
@@ -147,6 +151,7 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out);
 void systrap_ctx_free(struct cn_ctx *c);
 int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop);
 void systrap_ctx_interrupt(struct cn_ctx *c);
+void systrap_ctx_answer(struct cn_ctx *c, u32 nr, int known, u32 value);
 int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len);
 int systrap_ctx_set_xstate(struct cn_ctx *c, const void *buf, u32 len);
 u64 systrap_ctx_cpu_ns(struct cn_ctx *c);

@@ -170,7 +170,8 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         child.regs.rsp = a.stack
     if f & S.CLONE_SETTLS:
         child.regs.fs_base = a.tls
-    child.native.slow = t.native.slow
+    if t.native.slow:
+        lib.cn_task_set_slow(child.native)
     child.comm = t.comm
     child.sigmask = t.sigmask if t.saved_sigmask < 0 else t.saved_sigmask
     if f & (S.CLONE_VM | S.CLONE_VFORK) != S.CLONE_VM:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import seccomp as SC
 from sentry.abi import signal as SIG
@@ -288,7 +289,7 @@ def descends(newest: Filter | None, below: Filter | None) -> bool:
 
 def install(t: Task, f: Filter) -> None:
     t.seccomp = f
-    t.native.slow = 1  # every call of it comes to the border
+    lib.cn_task_set_slow(t.native)  # every call of it comes to the border
 
 
 def strict(t: Task) -> None:

@@ -21,6 +21,7 @@
 #define TEXT_SIZE 0x3000UL
 #define AREA 0x7fff30000000UL
 #define AREA_SIZE 0x10000UL
+#define AREA_ANSWERS 0xf000UL /* from here on the guest can only read */
 
 static uint64_t seed;
 static uint64_t rnd(uint64_t *s) {
@@ -44,7 +45,7 @@ static void *scribble(void *arg) {
     if (areas[0] < AREA) return NULL;
     for (;;) {
         volatile uint32_t *area = (void *)areas[rnd(&s) % 3];
-        area[rnd(&s) & 1 ? rnd(&s) % 72 : rnd(&s) % (AREA_SIZE / 4)] = (uint32_t)special(&s);
+        area[rnd(&s) & 1 ? rnd(&s) % 72 : rnd(&s) % (AREA_ANSWERS / 4)] = (uint32_t)special(&s);
     }
 }
 
@@ -89,7 +90,7 @@ static void own_area(uint64_t s) {
     if (base < AREA || base >= AREA + (AREA_SIZE << 15)) return;
     for (int i = 0; i < 2; i++) pthread_create(&t, 0, busy, (void *)rnd(&s));
     for (int i = 0; i < 20000; i++) {
-        volatile uint64_t *word = (void *)(base + (rnd(&s) & 1 ? rnd(&s) % 304 : rnd(&s) % AREA_SIZE & ~7UL));
+        volatile uint64_t *word = (void *)(base + (rnd(&s) & 1 ? rnd(&s) % 304 : rnd(&s) % AREA_ANSWERS & ~7UL));
         *word = special(&s);
         if (rnd(&s) & 1) syscall(SYS_getppid);
         if (rnd(&s) % 64 == 0) raise(SIGUSR1);
@@ -139,7 +140,7 @@ static void own_gs(uint64_t s) {
     for (int i = 0; i < 50; i++) {
         uint64_t odd[] = {0, 0x12345, 0x10000000, base + 8, base ^ AREA_SIZE, 0x7fff20000000UL, STUB_TEXT};
         __asm__ volatile("wrgsbase %0" ::"r"(odd[rnd(&s) % 7]));
-        if (getppid() < 0) _exit(5);
+        if (getppid() < 0 || sched_yield() < 0) _exit(5);
     }
 }
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.harness import Sandbox, compile_c
+
+ANSWERS = Path(__file__).parent.parent / "guest" / "answers.c"
 
 SOURCE = r"""
 #include <stdio.h>
@@ -92,6 +96,27 @@ int main(void)
     syscall(SYS_rt_sigaction, SIGUSR1, NULL, action, 8);
     restorer = (unsigned char *)action[2];
     printf("%02x %02x%02x\n", restorer[0], restorer[7], restorer[8]);
+
+#: As glibc's read(2) has it: the long jump goes into the padding before the next function.
+READ = r"""
+#include <fcntl.h>
+#include <stdio.h>
+
+extern unsigned char site[]; /* nothing else refers to the padding, or it would be left alone */
+long one(int fd, void *buf, long len);
+__asm__(".p2align 4\none: .globl one, site\n jmp site\n nop\n nop\n nop\n nop\n nop\n nop\n nop\n"
+        "site: xor %eax, %eax\n syscall\n cmp $-4096, %rax\n ja 1f\n ret\n"
+        ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0\n .p2align 4\n1: mov $-1, %eax\n ret\n");
+
+int main(void)
+{
+    unsigned char *volatile at = site;
+    int fd = open("/dev/zero", O_RDONLY), good = 1;
+    char c = 1;
+
+    for (int i = 0; i < 1000; i++, c = 1)
+        good &= one(fd, &c, 1) == 1 && !c && (int)one(-1, &c, 1) == -1;
+    printf("%d %d %02x %02x%02x %02x\n", (int)((long)at + 13 & 15), good, at[0], at[2], at[3], at[13]);
     return 0;
 }
 """
@@ -106,3 +131,26 @@ def test_restorer(sandbox: Sandbox, off: bool) -> None:
     patched = sandbox.platform == "systrap" and not off
     done = sandbox.run(["./restorer"], ["--no-patch"] if off else [])
     assert done == (0, f"0 2000 0\n0 0 0\n{'e9' if patched else '48'} 0f05\n", "")
+
+def test_patch_read(sandbox: Sandbox, off: bool) -> None:
+    source = sandbox.cwd / "read.c"
+    source.write_text(READ)
+    compile_c(source, sandbox.cwd / "read")
+    patched = sandbox.platform == "systrap" and not off
+    done = sandbox.run(["./read"], ["--no-patch"] if off else [])
+    assert done == (0, f"6 1 {'eb' if patched else '31'} 0f05 {'e9' if patched else '66'}\n", "")
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_answers(sandbox: Sandbox, off: bool) -> None:
+    """Rung 0: who a thread is, after fork, vfork, clone, exec, setresuid, and when its parent ends or a signal comes."""
+    compile_c(ANSWERS, sandbox.cwd / "answers", "-pthread")
+    done = sandbox.run(["./answers"], ["--no-patch"] if off else [])
+    assert done == (0, "good\n", "")
+
+
+def test_watched_calls_are_not_answered(sandbox: Sandbox) -> None:
+    compile_c(ANSWERS, sandbox.cwd / "answers", "-pthread")
+    done = sandbox.run(["./answers", "again"], ["--strace"])
+    assert done.status == 0
+    assert [sum(f" {name}(" in line for line in done.err.splitlines()) for name in ("getpid", "getppid", "getegid")] == [600] * 3

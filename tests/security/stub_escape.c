@@ -19,6 +19,7 @@
 #define TASK_SIZE 0x7fff00000000UL
 #define STUB_TEXT 0x7fff10000000UL
 #define STUB_CTRL 0x7fff20000000UL
+#define STUB_AREA 0x7fff30000000UL
 
 static long victim;
 
@@ -77,6 +78,12 @@ static long stub_syscall(void) {
 }
 
 static long write_text(void) { *(volatile char *)STUB_TEXT = 0x90; return 0; }
+static long write_answers(void) {
+    unsigned long base;
+    __asm__ volatile("rdgsbase %0" : "=r"(base));
+    *(volatile char *)((base ? base : STUB_AREA) + 0xf000) = 1;
+    return 0;
+}
 static long write_control(void) { *(volatile char *)STUB_CTRL = 1; return 0; }
 static long map_over(uint64_t at) { return (long)mmap((void *)at, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == -1 ? -1 : 1; }
 static long map_text(void) { return map_over(STUB_TEXT); }
@@ -92,6 +99,7 @@ static const struct { const char *name; long (*run)(void); } attempts[] = {
     {"syscall", plain}, {"x32", x32}, {"high bits", high_bits}, {"int 0x80", int80}, {"sysenter", sysenter}, {"32-bit code", far32},
     {"vsyscall time", vsyscall_time}, {"vsyscall middle", vsyscall_middle}, {"vsyscall getcpu", vsyscall_getcpu},
     {"stub batch", stub_batch}, {"stub syscall", stub_syscall}, {"write text", write_text}, {"write control", write_control},
+    {"write answers", write_answers},
     {"map text", map_text}, {"map control", map_control}, {"protect text", protect_text}, {"unmap text", unmap_text},
     {"move text", move_text}, {"kernel reads stub text", read_above}, {"stub descriptors", stub_descriptors},
 };

@@ -36,6 +36,7 @@ EXPECTED = {
     "stub syscall": {SIGTRAP, SIGSEGV},
     "write text": {SIGSEGV},
     "write control": {SIGSEGV},
+    "write answers": {SIGSEGV},
     "map text": {"-1"},
     "map control": {"-1"},
     "protect text": {"-1"},

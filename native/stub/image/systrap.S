@@ -38,8 +38,9 @@
 #define A_STOP_FS 32
 #define A_STOP_GS 40
 #define A_KICK 48
-#define A_SAVE_NR 52
-#define A_FLAGS 64
+#define A_FLAGS 52
+#define A_RESULT 56
+#define A_SAVE_NR 64
 #define A_XRESTORE 68
 #define A_FS 72
 #define A_GS 80
@@ -149,17 +150,29 @@ keeper_die:
 ctx_text:
     /* STUB_CALL_ENTRY. A system call clobbers rcx and r11 only: flags, stack and the red zone below
      * it are the guest's. gs_base may be its own choice, too (then this is a call like any other):
-     * bits 15 to 46 of base / 64 KiB - the first area / 64 KiB are 0 for all areas. */
-    rdgsbase %r11
-    rorx $16, %r11, %r11
-    lea -(STUB_AREA >> 16)(%r11), %r11
-    rorx $15, %r11, %r11
-    mov %r11d, %r11d
-    xchg %rcx, %r11
+     * bits 15 to 46 of base / 64 KiB - the first area / 64 KiB are 0 for all areas. A signal up to
+     * .L_hand_over finds the return address in r11 and undoes or completes the call (ctx_undo). */
+    rdgsbase %rcx
+    rorx $16, %rcx, %rcx
+    lea -(STUB_AREA >> 16)(%rcx), %rcx
+    rorx $15, %rcx, %rcx
+    mov %ecx, %ecx
     jrcxz 1f
     lea -2(%r11), %rcx /* the system call instruction of the site is still there */
     jmp *%rcx
-1:  mov %r11, %rcx
+1:  mov $9, %ecx
+    shrx %rcx, %rax, %rcx
+    jrcxz 2f
+    jmp .L_unanswered
+2:  mov %gs:STUB_AREA_ANSWERS(, %rax, 8), %rcx
+    jrcxz .L_unanswered
+    mov %ecx, %eax
+.L_answered:
+    mov %r11, %rcx
+    jmp *%rcx
+.L_unanswered:
+    mov %r11, %rcx
+.L_hand_over:
     rdgsbase %r11
     mov %r8, A_REGS+0(%r11)
     mov %r9, A_REGS+8(%r11)
@@ -265,9 +278,13 @@ ctx_publish:
 
 ctx_nested:
     cmp $SIGTRAP, %edi
-    je ctx_single_step
+    je 1f
     cmp $SIGURG, %edi
     jne ctx_save /* a guest that jumped here, or a spoiled area */
+1:  cmp $(.L_hand_over - ctx_text), %rbp
+    jbe ctx_undo
+    cmp $SIGTRAP, %edi
+    je ctx_save
     cmp $(.L_quiet_end - ctx_text), %rbp
     jb ctx_return
     cmpl $STUB_RUNS, A_TURN(%rbx)
@@ -286,11 +303,17 @@ ctx_early: /* eax: where the extended state went, 0: where it was */
     mov $STUB_EARLY, %eax
     jmp ctx_publish
 
-    /* A guest that steps itself through a patched call: it is not to see the stub's text. */
-ctx_single_step:
-    cmp $(ctx_setup - ctx_text), %rbp
-    jae ctx_save
-    andl $~0x100, UC_EFLAGS(%rdx)
+    /* A patched call that has not been handed over, of a guest that is interrupted or steps itself:
+     * it is not to see the stub's text. */
+ctx_undo:
+    mov UC_R11(%rdx), %rax
+    cmp $(.L_answered - ctx_text), %rbp
+    jb 1f
+    cmp $(.L_unanswered - ctx_text), %rbp
+    jb 2f
+1:  sub $2, %rax /* at the system call instruction of the site */
+2:  mov %rax, UC_RIP(%rdx)
+    jmp ctx_save
 ctx_return: /* to the stub's own code, everything as it was */
     mov %rdx, %rbx
     pushq $USER_SS
@@ -350,7 +373,14 @@ ctx_resume:
     cmpl %eax, A_KICK(%rbx)
     jne ctx_early /* the signal came while a return to here made it deaf */
     mov A_FLAGS(%rbx), %edi
-    test $STUB_SET_BASES, %edi
+    test $STUB_RESULT, %edi
+    jz 0f
+    mov A_RESULT(%rbx), %rax
+    mov %rax, A_REGS+104(%rbx)
+    mov A_REGS+136(%rbx), %rax /* eflags */
+    mov %rax, A_REGS+24(%rbx)  /* r11 */
+    jmp .L_xstate_loaded
+0:  test $STUB_SET_BASES, %edi
     jz 1f
     mov A_FS(%rbx), %rax
     wrfsbase %rax
