@@ -96,6 +96,21 @@ int main(void)
     syscall(SYS_rt_sigaction, SIGUSR1, NULL, action, 8);
     restorer = (unsigned char *)action[2];
     printf("%02x %02x%02x\n", restorer[0], restorer[7], restorer[8]);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_restorer(sandbox: Sandbox, off: bool) -> None:
+    """The return from signal handlers is such a place; registers and backtraces survive it."""
+    source = sandbox.cwd / "restorer.c"
+    source.write_text(RESTORER)
+    compile_c(source, sandbox.cwd / "restorer", "-O1", "-pthread", "-fno-omit-frame-pointer")
+    patched = sandbox.platform == "systrap" and not off
+    done = sandbox.run(["./restorer"], ["--no-patch"] if off else [])
+    assert done == (0, f"0 2000 0\n0 0 0\n{'e9' if patched else '48'} 0f05\n", "")
+
 
 #: As glibc's read(2) has it: the long jump goes into the padding before the next function.
 READ = r"""
@@ -123,15 +138,6 @@ int main(void)
 
 
 @pytest.mark.parametrize("off", [False, True])
-def test_restorer(sandbox: Sandbox, off: bool) -> None:
-    """The return from signal handlers is such a place; registers and backtraces survive it."""
-    source = sandbox.cwd / "restorer.c"
-    source.write_text(RESTORER)
-    compile_c(source, sandbox.cwd / "restorer", "-O1", "-pthread", "-fno-omit-frame-pointer")
-    patched = sandbox.platform == "systrap" and not off
-    done = sandbox.run(["./restorer"], ["--no-patch"] if off else [])
-    assert done == (0, f"0 2000 0\n0 0 0\n{'e9' if patched else '48'} 0f05\n", "")
-
 def test_patch_read(sandbox: Sandbox, off: bool) -> None:
     source = sandbox.cwd / "read.c"
     source.write_text(READ)
