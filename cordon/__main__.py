@@ -10,12 +10,20 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BOOT = f"import sys; sys.path.insert(0, {ROOT!r}); from cordon.__main__ import main; sys.exit(main())"
 
 
+def working_directory() -> str:
+    """"" when it was removed or may not be read."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 def isolate() -> None:
     """Makes sure that nothing in the caller's folder or PYTHONPATH is imported: starts again with -I if it could be."""
     if sys.flags.isolated:
         return
     here = sys.path[0] if sys.path else ""
-    if here in ("", os.getcwd()) or "PYTHONPATH" in os.environ or "PYTHONHOME" in os.environ:
+    if here in ("", working_directory()) or "PYTHONPATH" in os.environ or "PYTHONHOME" in os.environ:
         os.execv(sys.executable, [sys.executable, "-I", "-c", BOOT, *sys.argv[1:]])
     del sys.path[0]  # the folder of the `cordon` script
 
@@ -25,7 +33,9 @@ def main() -> int:
     isolate()
     gc.disable()  # short-lived, but for the processes that it starts, which turn it on again
     from cordon.cli import run_verb
+    from cordon.stdio import fill
 
+    fill()
     status = run_verb(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

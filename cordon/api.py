@@ -80,6 +80,8 @@ def run(
     stderr: Stream = ...,
     capture_output: bool = ...,
     text: Literal[True],
+    encoding: str | None = ...,
+    errors: str | None = ...,
     timeout: float | None = ...,
     check: bool = ...,
     env: Mapping[str, str] | None = ...,
@@ -131,6 +133,8 @@ def run(
     stderr: Stream = None,
     capture_output: bool = False,
     text: bool = False,
+    encoding: str | None = None,
+    errors: str | None = None,
     timeout: float | None = None,
     check: bool = False,
     env: Mapping[str, str] | None = None,
@@ -149,8 +153,9 @@ def run(
 ) -> Result[Any]:
     """Runs a command in a sandbox of its own and waits for it, with the signature and habits of subprocess.run.
 
-    Differences: a time-out gives a result with verdict "timeout" instead of raising. `env` replaces the minimal environment
-    (PATH, HOME, LANG), not the caller's, of which nothing is passed on. `cwd` is a directory in the sandbox's view.
+    text=True, or an encoding or errors (how to decode, as in open()), make stdout and stderr text.
+    Differences: a time-out gives a result with verdict "timeout" and what was written instead of raising. `env` replaces the
+    minimal environment (PATH, HOME, LANG), not the caller's, of which nothing is passed on. `cwd` is a directory in the sandbox's view.
     memory: bytes, or text such as "512M". pids: processes and threads alive at a time. mounts: "SRC:DST[:ro|rw]" or Mount.
     Without them a sandbox gets three quarters of the memory that is available and 4096 processes.
     root: host directory to be the root ("/" shows the whole host); by default the system directories and the
@@ -193,7 +198,7 @@ def run(
         if stdin is not None:
             raise ValueError("stdin and input arguments may not both be used")
         stdin = subprocess.PIPE
-    outcome, out, err = run_front(options, input, stdin, stdout, stderr, text)
+    outcome, out, err = run_front(options, input, (stdin, stdout, stderr), (text, encoding, errors))
     if outcome["error"]:
         raise CordonError(outcome["error"], outcome["status"])
     result: Result[Any] = Result(options.args, outcome, out, err)
@@ -203,7 +208,10 @@ def run(
 
 
 def run_front(
-    options: Options, data: str | bytes | None, stdin: Stream, stdout: Stream, stderr: Stream, text: bool
+    options: Options,
+    data: str | bytes | None,
+    streams: tuple[Stream, Stream, Stream],
+    text: tuple[bool, str | None, str | None],
 ) -> tuple[dict[str, Any], Any, Any]:
     """Runs the isolated interpreter; what it says, stdout, stderr."""
     with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as report:
@@ -213,10 +221,12 @@ def run_front(
         boot = BOOT.format(root=ROOT, request=fds[0], report=fds[1])
         with subprocess.Popen(
             [sys.executable, "-I", "-c", boot],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            text=text,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            text=text[0] or None,
+            encoding=text[1],
+            errors=text[2],
             pass_fds=fds,
         ) as front:
             try:

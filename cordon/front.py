@@ -15,6 +15,7 @@ from cordon.control import Connection, ControlError
 from cordon.errors import STATUS_FAILED, STATUS_TIMEOUT, CordonError
 from cordon.options import Options
 from cordon.spawn import FORWARDED, Processes, start
+from cordon.stdio import fill
 
 #: Milliseconds that poll(2) takes.
 POLL_MAX = 1e9
@@ -340,6 +341,7 @@ def run(options: Options) -> Outcome:
 
 def main(request_fd: int, report_fd: int) -> int:
     """The isolated child of the Python API: options come as JSON on one descriptor, the outcome goes to another."""
+    fill()
     with open(request_fd, "rb") as f:
         options = Options.from_plain(json.load(f))
     os.set_inheritable(report_fd, False)

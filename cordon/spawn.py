@@ -67,13 +67,6 @@ def import_bodies() -> None:
     import sentry.main  # noqa: F401
 
 
-def fill_stdio() -> None:
-    """Descriptors 0 to 2 exist, so that no other file takes their numbers."""
-    while (fd := os.open("/dev/null", os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-
-
 def open_log(path: str) -> int:
     if not path:
         return -1
@@ -155,7 +148,6 @@ def start(options: Options) -> Processes:
     """Starts them. The caller has blocked the signals in FORWARDED."""
     from native._core import lib
 
-    fill_stdio()
     lib.cn_adopt_orphans()
     platform = platform_of(options)
     log = open_log(options.debug_log)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sentry.kernel.ipc.namespace import IpcNamespace
     from sentry.kernel.task import Task
     from sentry.kernel.threadgroup import ThreadGroup
+    from sentry.net.netlink.socket import NetlinkSocket
     from sentry.vfs.attr import Attr
     from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
@@ -33,16 +34,30 @@ HARD_MSG_MAX: Final = 65536
 HARD_MSGSIZE_MAX: Final = 16 << 20
 PRIO_MAX: Final = 32768
 STATUS_SIZE: Final = 80
+COOKIE_SIZE: Final = 32  # bytes that a SIGEV_THREAD notification sends (linux/mqueue.h)
+WOKEN: Final = 1
+REMOVED: Final = 2
 MQUEUE_MAGIC: Final = 0x19800202  # statfs(2)
 
 
 class Notification:
     """Who asked by mq_notify(3) to be told of the next message."""
 
-    def __init__(self, tg: ThreadGroup, signo: int, value: int) -> None:
+    def __init__(self, tg: ThreadGroup) -> None:
         self.tg: ThreadGroup = tg
-        self.signo: int = signo  # 0: SIGEV_NONE
-        self.value: int = value
+        self.signo: int = 0  # SIGEV_SIGNAL
+        self.value: int = 0
+        self.socket: NetlinkSocket | None = None  # SIGEV_THREAD: where the C library's helper thread listens
+        self.cookie: bytes = b""  # what it hears, but for the last byte
+
+    def kind(self) -> int:
+        """SIGEV_SIGNAL, SIGEV_THREAD or SIGEV_NONE."""
+        return SIG.SIGEV_SIGNAL if self.signo else SIG.SIGEV_NONE if self.socket is None else SIG.SIGEV_THREAD
+
+    def say(self, what: int) -> None:
+        """Tells the helper thread: WOKEN, REMOVED."""
+        if self.socket is not None:
+            self.socket.reply(self.cookie[:-1] + bytes([what]))
 
 
 class Queue(TmpInode):
@@ -85,8 +100,16 @@ class Queue(TmpInode):
         self.waitq.notify(P.POLLOUT)
         return message
 
+    def forget(self, t: Task) -> None:
+        """Takes a notification of the task's process away."""
+        n = self.notification
+        if n is not None and n.tg is t.tg:
+            self.notification = None
+            n.say(REMOVED)
+
     def tell(self, t: Task, n: Notification) -> None:
         self.notification = None
+        n.say(WOKEN)
         if n.signo and not n.tg.dead:
             info = SigInfo(n.signo, SIG.SI_MESGQ)
             info.pid, info.uid, info.value = t.tg.pid, t.creds.ruid, n.value
@@ -106,7 +129,7 @@ class QueueFile(File):
         n = q.notification
         text = b"QSIZE:%-10d NOTIFY:%-5d SIGNO:%-5d NOTIFY_PID:%-6d\n" % (
             q.bytes,
-            0 if n is None or n.signo else 1,
+            n.kind() if n is not None else 0,
             n.signo if n is not None else 0,
             n.tg.pid if n is not None else 0,
         )
@@ -120,9 +143,7 @@ class QueueFile(File):
         return ready | P.POLLOUT | P.POLLWRNORM if len(q.messages) < q.maxmsg else ready
 
     def flush(self, t: Task) -> None:
-        n = self.queue.notification
-        if n is not None and n.tg is t.tg:
-            self.queue.notification = None
+        self.queue.forget(t)
 
 
 class Root(TmpDir):

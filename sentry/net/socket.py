@@ -323,7 +323,8 @@ class Family:
         raise Errno(E.EAFNOSUPPORT)
 
     def pair(self, t: Task, kind: int, protocol: int, flags: int) -> tuple[Socket, Socket]:
-        """socketpair(2)."""
+        """socketpair(2), which makes the sockets before it finds that the family has no pairs."""
+        self.create(t, kind, protocol, flags).release()
         raise Errno(E.EOPNOTSUPP)
 
 

@@ -12,6 +12,8 @@ from sentry.abi import poll as P
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs.dev import NullFile, ZeroFile
+from sentry.fs.mqueue import QueueFile
+from sentry.fs.proc.files import MountsFile
 from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
 from sentry.syscalls.file import install
 from sentry.syscalls.poll import deadline_after, read_timespec, set_mask
@@ -51,7 +53,7 @@ def can_poll(file: File) -> bool:
     if isinstance(file, (NullFile, ZeroFile)):
         return False
     inode = file.inode
-    return inode is None or inode.mode & S.S_IFMT not in (S.S_IFREG, S.S_IFDIR)
+    return inode is None or inode.mode & S.S_IFMT not in (S.S_IFREG, S.S_IFDIR) or isinstance(file, (MountsFile, QueueFile))
 
 
 def epoll_ctl(t: Task, epfd: int, op: int, fd: int, event: int) -> int:

@@ -17,6 +17,8 @@ from sentry.fs import mqueue
 from sentry.fs.mqueue import Notification, Queue, QueueFile
 from sentry.kernel import clock
 from sentry.kernel.wait import NO_DEADLINE, wait_for
+from sentry.net.netlink.socket import NetlinkSocket
+from sentry.syscalls.socket import socket_of
 from sentry.syscalls.time import read_ns
 from sentry.vfs import access
 from sentry.vfs.special import anon_dev
@@ -153,22 +155,37 @@ def mq_timedreceive(t: Task, mqd: int, msg: int, length: int, uprio: int, timeou
 
 
 def mq_notify(t: Task, mqd: int, event: int) -> int:
-    """mq_notify(2), without SIGEV_THREAD (which needs a netlink socket)."""
-    value, signo, notify = SIGEVENT.unpack(t.mm.read(event, SIGEVENT.size)) if event else (0, 0, SIG.SIGEV_NONE)
-    if notify == SIG.SIGEV_THREAD:
-        raise Errno(E.ENOSYS)
-    if notify not in (SIG.SIGEV_NONE, SIG.SIGEV_SIGNAL) or (notify == SIG.SIGEV_SIGNAL and not 1 <= signo <= 64):
-        raise Errno(E.EINVAL)
+    """mq_notify(2)."""
+    asked = notification(t, event) if event else None
     queue = queue_of(t, mqd, None).queue
-    current = queue.notification
-    if not event:
-        if current is not None and current.tg is t.tg:
-            queue.notification = None
+    if asked is None:
+        queue.forget(t)
         return 0
+    current = queue.notification
     if current is not None and not current.tg.dead:
         raise Errno(E.EBUSY)
-    queue.notification = Notification(t.tg, signo if notify == SIG.SIGEV_SIGNAL else 0, value)
+    queue.notification = asked
     return 0
+
+
+def notification(t: Task, event: int) -> Notification:
+    """What a sigevent asks for. SIGEV_THREAD comes as the C library has it: a netlink socket and the cookie to send there."""
+    value, signo, notify = SIGEVENT.unpack(t.mm.read(event, SIGEVENT.size))
+    asked = Notification(t.tg)
+    asked.value = value
+    if notify == SIG.SIGEV_SIGNAL:
+        if not 1 <= signo <= 64:
+            raise Errno(E.EINVAL)
+        asked.signo = signo
+    elif notify == SIG.SIGEV_THREAD:
+        asked.cookie = t.mm.read(value, mqueue.COOKIE_SIZE)
+        socket = socket_of(t, signo)
+        if not isinstance(socket, NetlinkSocket):
+            raise Errno(E.EINVAL)
+        asked.socket = socket
+    elif notify != SIG.SIGEV_NONE:
+        raise Errno(E.EINVAL)
+    return asked
 
 
 def mq_getsetattr(t: Task, mqd: int, new: int, old: int) -> int:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import mount as M
+from sentry.abi import poll as P
 from sentry.errors import Errno
+from sentry.kernel.wait import WaitQueue
 from sentry.vfs import namei
 from sentry.vfs.dcache import CACHE
 from sentry.vfs.inode import Inode, SuperBlock
@@ -36,10 +38,12 @@ class MountNamespace:
     def __init__(self) -> None:
         self.mounts: list[Mount] = []
         self.root: Mount | None = None
-        self.event: int = 0  # grows with every change (poll on /proc/PID/mounts)
+        self.event: int = 0  # grows with every change
+        self.watchers: WaitQueue = WaitQueue()  # who polls /proc/PID/mounts
 
     def changed(self) -> None:
         self.event += 1
+        self.watchers.notify(P.POLLPRI | P.POLLERR)
         lib.cn_names_changed()
 
     def adopt(self, mount: Mount) -> None:

@@ -98,3 +98,10 @@ def test_from_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda n: cordon.run(["sh", "-c", f"exit {n}"]).returncode, range(12)))
     assert results == list(range(12))
+
+
+def test_encoding_and_errors() -> None:
+    r = cordon.run(["printf", "\\351"], capture_output=True, text=True, encoding="latin-1")
+    assert r.stdout == "é"
+    r = cordon.run(["printf", "a\\377"], capture_output=True, text=True, errors="replace")
+    assert r.stdout == "a\ufffd"

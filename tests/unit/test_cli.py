@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -99,3 +100,18 @@ def test_doctor_names_every_platform() -> None:
 def test_command_after_options_needs_no_dashes(tmp_path: Path) -> None:
     done = cordon("do", "--hostname", "h", "echo", "--version", "-x")
     assert done.stdout == "--version -x\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_descriptors_are_the_null_device(tmp_path: Path, closed: str) -> None:
+    script = "cat; stat -Lc %t:%T /proc/self/fd/0 > $OUT; exit 5"
+    command = f'exec {shlex.quote(str(CORDON))} do --timeout 20 --mount {tmp_path}:/out:rw --env OUT=/out/said -- sh -c "$1" {closed}'
+    p = subprocess.run(["sh", "-c", command, "sh", script], stdin=subprocess.DEVNULL, timeout=60, check=False)
+    assert p.returncode == 5
+    assert (tmp_path / "said").read_text() == "1:3\n"
+
+
+def test_removed_working_directory(tmp_path: Path) -> None:
+    script = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec {shlex.quote(str(CORDON))} do -- pwd"
+    p = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "/\n", "")

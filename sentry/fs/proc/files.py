@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
+from sentry.abi import poll as P
 from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs.anon import SHARED
-from sentry.fs.generated import DynamicDir, GenFile, GenNode, GenSuper
-from sentry.fs.proc.base import INO_SHIFT, TaskLink, TaskRef, may_inspect
+from sentry.fs.generated import DynamicDir, GenFile, GenNode, GenOpenFile, GenSuper
+from sentry.fs.proc.base import INO_SHIFT, TaskFile, TaskLink, TaskRef, may_inspect
 from sentry.vfs import mounts as mounting
 from sentry.vfs.attr import DirEntry
 from sentry.vfs.mount import Path, anon_path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sentry.vfs.attr import Attr
     from sentry.vfs.file import File
     from sentry.vfs.mount import Mount
+    from sentry.vfs.mounts import MountNamespace
 
 FD_INO: Final = 0x10000
 FDINFO_INO: Final = 0x50000
@@ -228,6 +230,33 @@ def mountinfo(reader: Task, t: Task) -> bytes:
         tail = (mounting.options(m, False), sb.fstype, escape(sb.source), escape(options))
         lines.append(b"%d %d %d:%d %s %s " % head + b"%s - %s %s %s\n" % tail)
     return b"".join(lines)
+
+
+class MountsNode(TaskFile):
+    """mounts, mountinfo, mountstats: a poll(2) says POLLERR | POLLPRI once after each change (proc(5))."""
+
+    def open(self, t: Task, path: Path, flags: int) -> File:
+        self.check_open(t, flags)
+        subject = self.ref.find()
+        ns = subject.fs.root.mount.ns if subject is not None and subject.alive else None
+        if ns is None:
+            raise Errno(E.EINVAL)
+        return MountsFile(flags, path, self, ns)
+
+
+class MountsFile(GenOpenFile):
+    def __init__(self, flags: int, path: Path, node: MountsNode, ns: MountNamespace) -> None:
+        super().__init__(flags, path, node)
+        self.ns: MountNamespace = ns
+        self.seen: int = ns.event
+        self.waitq = ns.watchers
+
+    def poll(self) -> int:
+        ready = P.POLLIN | P.POLLRDNORM
+        if self.seen != self.ns.event:
+            self.seen = self.ns.event
+            ready |= P.POLLERR | P.POLLPRI
+        return ready
 
 
 def mountstats(reader: Task, t: Task) -> bytes:

@@ -29,6 +29,9 @@ FILES_INO: Final = 32  # and up
 THREAD_BIT: Final = 0x8000  # the same files below task/TID
 
 
+MOUNTS: Final = (b"mounts", b"mountinfo", b"mountstats")
+
+
 class Entry:
     """A file of a task directory."""
 
@@ -105,7 +108,8 @@ class TidDir(TaskDir):
         for table in self.table():
             for e in table:
                 if e.name == name:
-                    return TaskFile(sb, ref, self.kind(number), e.mode, e.read, e.write, e.private)
+                    node = files.MountsNode if name in MOUNTS else TaskFile
+                    return node(sb, ref, self.kind(number), e.mode, e.read, e.write, e.private)
                 number += 1
         if name == b"fd":
             return files.FdDir(sb, ref, self.kind(FD_INO), False)

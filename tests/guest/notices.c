@@ -1,0 +1,103 @@
+/* What tells of changes: message queues by thread and by epoll, the mount table by poll. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <mqueue.h>
+#include <poll.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SHOW(e) do { errno = 0; long r_ = (long)(e); printf("%s = %ld %s\n", #e, r_, r_ < 0 ? strerror(errno) : ""); } while (0)
+
+static sem_t told;
+
+static void tell(union sigval v)
+{
+    printf("told %d\n", v.sival_int);
+    sem_post(&told);
+}
+
+static void by_thread(mqd_t q)
+{
+    struct sigevent ev = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = tell, .sigev_value.sival_int = 42};
+    char b[8];
+    SHOW(mq_notify(q, &ev));
+    SHOW(mq_notify(q, &ev));
+    SHOW(mq_send(q, "a", 1, 0));
+    SHOW(sem_wait(&told));
+    SHOW(mq_receive(q, b, 8, NULL));
+    SHOW(mq_notify(q, &ev));
+    SHOW(mq_notify(q, NULL));
+    SHOW(mq_send(q, "b", 1, 0));
+    SHOW(mq_receive(q, b, 8, NULL));
+    char cookie[32];
+    struct sigevent bad = {.sigev_notify = SIGEV_THREAD, .sigev_value.sival_ptr = cookie};
+    bad.sigev_signo = 0;
+    SHOW(syscall(SYS_mq_notify, q, &bad));
+    bad.sigev_signo = 99;
+    SHOW(syscall(SYS_mq_notify, q, &bad));
+    bad.sigev_signo = socket(AF_UNIX, SOCK_STREAM, 0);
+    SHOW(syscall(SYS_mq_notify, q, &bad));
+    bad.sigev_value.sival_ptr = (void *)8;
+    SHOW(syscall(SYS_mq_notify, q, &bad));
+    bad.sigev_notify = 77;
+    SHOW(syscall(SYS_mq_notify, q, &bad));
+}
+
+static void by_epoll(mqd_t q)
+{
+    struct epoll_event ev = {.events = EPOLLIN}, got = {0};
+    int ep = epoll_create1(0);
+    SHOW(epoll_ctl(ep, EPOLL_CTL_ADD, q, &ev));
+    SHOW(epoll_wait(ep, &got, 1, 0));
+    SHOW(mq_send(q, "c", 1, 0));
+    SHOW(epoll_wait(ep, &got, 1, 1000));
+    SHOW(got.events);
+    close(ep);
+}
+
+static void mount_table(void)
+{
+    SHOW(unshare(CLONE_NEWNS));
+    SHOW(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
+    struct pollfd p = {.fd = open("/proc/self/mounts", O_RDONLY), .events = POLLPRI};
+    struct epoll_event ev = {.events = EPOLLPRI}, got = {0};
+    int ep = epoll_create1(0), mounts = open("/proc/self/mountinfo", O_RDONLY);
+    SHOW(epoll_ctl(ep, EPOLL_CTL_ADD, mounts, &ev));
+    SHOW(poll(&p, 1, 0));
+    SHOW(epoll_wait(ep, &got, 1, 0));
+    SHOW(mount("none", "/tmp", "tmpfs", 0, NULL));
+    SHOW(poll(&p, 1, 1000));
+    SHOW(p.revents);
+    SHOW(poll(&p, 1, 0));
+    SHOW(epoll_wait(ep, &got, 1, 1000));
+    SHOW(got.events);
+    SHOW(umount("/tmp"));
+    SHOW(poll(&p, 1, 1000));
+    SHOW(p.revents);
+}
+
+int main(void)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    struct mq_attr attr = {.mq_maxmsg = 4, .mq_msgsize = 8};
+    sem_init(&told, 0, 0);
+    mqd_t q = mq_open("/cordon-notices", O_RDWR | O_CREAT | O_EXCL, 0600, &attr);
+    SHOW(mq_unlink("/cordon-notices"));
+    by_thread(q);
+    by_epoll(q);
+    int pair[2];
+    SHOW(socketpair(AF_INET, SOCK_DGRAM, 0, pair));
+    SHOW(socketpair(AF_INET, SOCK_DGRAM, 6, pair));
+    SHOW(socketpair(AF_INET, SOCK_STREAM, 17, pair));
+    mount_table();
+    return 0;
+}
