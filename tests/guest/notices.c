@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -85,6 +86,16 @@ static void mount_table(void)
     SHOW(p.revents);
 }
 
+static void no_streams(void)
+{
+    int p[2], fds[] = {epoll_create1(0), eventfd(1, 0), open("/", O_RDONLY)};
+    SHOW(pipe(p));
+    for (int i = 0; i < 3; i++) {
+        SHOW(splice(p[0], NULL, fds[i], NULL, 1, 0));
+        SHOW(splice(fds[i], NULL, p[1], NULL, 1, 0));
+    }
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -98,6 +109,7 @@ int main(void)
     SHOW(socketpair(AF_INET, SOCK_DGRAM, 0, pair));
     SHOW(socketpair(AF_INET, SOCK_DGRAM, 6, pair));
     SHOW(socketpair(AF_INET, SOCK_STREAM, 17, pair));
+    no_streams();
     mount_table();
     return 0;
 }
