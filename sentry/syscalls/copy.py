@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
+from sentry.abi import poll as P
 from sentry.abi import signal as SIG
 from sentry.abi import stat as S
 from sentry.errors import Errno, Restart
@@ -293,5 +294,7 @@ def vmsplice(t: Task, fd: int, iov: int, count: int, flags: int) -> int:
     segments = read_iov(t, iov, count)
     how = transfer.NOWAIT if flags & F.SPLICE_F_NONBLOCK else 0
     if file.writable:
-        return transfer.writev(t, file, segments, -1, how)
+        while not how and not file.nonblocking and not file.poll() & (P.POLLOUT | P.POLLERR):
+            transfer.wait_once(t, file, transfer.WRITABLE)  # only for room to begin
+        return transfer.writev(t, file, segments, -1, transfer.NOWAIT)
     return transfer.readv(t, file, segments, -1, how)

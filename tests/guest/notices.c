@@ -14,6 +14,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SHOW(e) do { errno = 0; long r_ = (long)(e); printf("%s = %ld %s\n", #e, r_, r_ < 0 ? strerror(errno) : ""); } while (0)
@@ -90,6 +91,11 @@ static void no_streams(void)
 {
     int p[2], fds[] = {epoll_create1(0), eventfd(1, 0), open("/", O_RDONLY)};
     SHOW(pipe(p));
+    static char much[200000];
+    struct iovec v = {much, sizeof much};
+    SHOW(vmsplice(p[1], &v, 1, 0));  /* what there is room for, without waiting for more */
+    SHOW(vmsplice(p[1], &v, 1, SPLICE_F_NONBLOCK));
+    SHOW(read(p[0], much, sizeof much));
     for (int i = 0; i < 3; i++) {
         SHOW(splice(p[0], NULL, fds[i], NULL, 1, 0));
         SHOW(splice(fds[i], NULL, p[1], NULL, 1, 0));
