@@ -20,10 +20,11 @@
 #define SHOW(e) do { errno = 0; long r_ = (long)(e); printf("%s = %ld %s\n", #e, r_, r_ < 0 ? strerror(errno) : ""); } while (0)
 
 static sem_t told;
+static int told_value;
 
 static void tell(union sigval v)
 {
-    printf("told %d\n", v.sival_int);
+    told_value = v.sival_int;
     sem_post(&told);
 }
 
@@ -35,6 +36,7 @@ static void by_thread(mqd_t q)
     SHOW(mq_notify(q, &ev));
     SHOW(mq_send(q, "a", 1, 0));
     SHOW(sem_wait(&told));
+    SHOW(told_value);
     SHOW(mq_receive(q, b, 8, NULL));
     SHOW(mq_notify(q, &ev));
     SHOW(mq_notify(q, NULL));
@@ -91,7 +93,7 @@ static void no_streams(void)
 {
     int p[2], fds[] = {epoll_create1(0), eventfd(1, 0), open("/", O_RDONLY)};
     SHOW(pipe(p));
-    static char much[200000];
+    static _Alignas(4096) char much[200000];  /* a page a slot */
     struct iovec v = {much, sizeof much};
     SHOW(vmsplice(p[1], &v, 1, 0));  /* what there is room for, without waiting for more */
     SHOW(vmsplice(p[1], &v, 1, SPLICE_F_NONBLOCK));
