@@ -28,6 +28,18 @@ def isolate() -> None:
     del sys.path[0]  # the folder of the `cordon` script
 
 
+def flush() -> None:
+    """Writes out what was printed. When nobody reads it any more, ends the process as SIGPIPE ends others."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(128 + 13)
+    except OSError as e:
+        print(f"cordon: standard output: {e.strerror.lower()}", file=sys.stderr)
+        os._exit(1)
+    sys.stderr.flush()
+
+
 def main() -> int:
     """Runs the command line in sys.argv and ends the process with its exit status."""
     isolate()
@@ -36,9 +48,14 @@ def main() -> int:
     from cordon.stdio import fill
 
     fill()
-    status = run_verb(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        status = run_verb(sys.argv[1:])
+    except SystemExit as e:  # argparse's, after help or an error of usage
+        status = e.code if isinstance(e.code, int) else 0
+    except OSError:
+        flush()
+        raise
+    flush()
     os._exit(status & 0xFF)  # taking the interpreter apart takes longer than many a command
 
 

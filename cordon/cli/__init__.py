@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 from cordon.errors import CordonError
@@ -93,6 +92,3 @@ def runtime_verb(argv: list[str]) -> int:
     except CordonError as e:
         runtime.settings.log.write("error", str(e))
         raise
-    except BrokenPipeError:  # whoever reads our output had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
