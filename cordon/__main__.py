@@ -35,7 +35,7 @@ def flush() -> None:
     except BrokenPipeError:
         os._exit(128 + 13)
     except OSError as e:
-        print(f"cordon: standard output: {e.strerror.lower()}", file=sys.stderr)
+        print(f"cordon: standard output: {os.strerror(e.errno or 0).lower()}", file=sys.stderr)
         os._exit(1)
     sys.stderr.flush()
 
