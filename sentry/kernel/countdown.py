@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from sentry.kernel.timers import Timer
 
 CPU_CHECK_NS: Final = 1_000_000  # a CPU-time clock is looked at again no sooner than this
-REFIRE_NS: Final = 500_000  # periods that end sooner than this after the last fired are counted together
+REFIRE_NS: Final = 500_000  # periods that end sooner than this after the last fired are counted together ...
+REFIRE_TIMERS: Final = 64  # ... and later the more timers there are: by so much for each of these
 
 
 class Countdown:
@@ -68,7 +69,7 @@ class Countdown:
         if self.interval:
             count += late // self.interval
             self.deadline += count * self.interval
-            self.schedule(REFIRE_NS)
+            self.schedule(REFIRE_NS * (1 + len(self.kernel.timers.heap) // REFIRE_TIMERS))
         else:
             self.deadline = 0
         self.fire(count)
