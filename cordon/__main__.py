@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -28,16 +29,13 @@ def isolate() -> None:
     del sys.path[0]  # the folder of the `cordon` script
 
 
-def flush() -> None:
-    """Writes out what was printed. When nobody reads it any more, ends the process as SIGPIPE ends others."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+def unheard(e: OSError) -> None:
+    """Ends the process when it is our standard output that failed: as SIGPIPE ends others, or with a sentence."""
+    if e.filename is None and e.errno == errno.EPIPE:
         os._exit(128 + 13)
-    except OSError as e:
-        print(f"cordon: standard output: {os.strerror(e.errno or 0).lower()}", file=sys.stderr)
+    if e.filename is None and e.errno == errno.ENOSPC:
+        print("cordon: standard output: no space left on device", file=sys.stderr, flush=True)
         os._exit(1)
-    sys.stderr.flush()
 
 
 def main() -> int:
@@ -49,13 +47,15 @@ def main() -> int:
 
     fill()
     try:
-        status = run_verb(sys.argv[1:])
-    except SystemExit as e:  # argparse's, after help or an error of usage
-        status = e.code if isinstance(e.code, int) else 0
-    except OSError:
-        flush()
+        try:
+            status = run_verb(sys.argv[1:])
+        except SystemExit as e:  # argparse's, after help or an error of usage
+            status = e.code if isinstance(e.code, int) else 0
+        sys.stdout.flush()
+    except OSError as e:
+        unheard(e)
         raise
-    flush()
+    sys.stderr.flush()
     os._exit(status & 0xFF)  # taking the interpreter apart takes longer than many a command
 
 
