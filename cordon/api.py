@@ -198,7 +198,9 @@ def run(
         if stdin is not None:
             raise ValueError("stdin and input arguments may not both be used")
         stdin = subprocess.PIPE
-    outcome, out, err = run_front(options, input, (stdin, stdout, stderr), (text, encoding, errors))
+    streams: dict[str, Any] = {"stdin": stdin, "stdout": stdout, "stderr": stderr}
+    streams |= {"text": text or None, "encoding": encoding, "errors": errors}
+    outcome, out, err = run_front(options, input, streams)
     if outcome["error"]:
         raise CordonError(outcome["error"], outcome["status"])
     result: Result[Any] = Result(options.args, outcome, out, err)
@@ -208,12 +210,9 @@ def run(
 
 
 def run_front(
-    options: Options,
-    data: str | bytes | None,
-    streams: tuple[Stream, Stream, Stream],
-    text: tuple[bool, str | None, str | None],
+    options: Options, data: str | bytes | None, streams: dict[str, Any]
 ) -> tuple[dict[str, Any], Any, Any]:
-    """Runs the isolated interpreter; what it says, stdout, stderr."""
+    """Runs the isolated interpreter; what it says, stdout, stderr. `streams`: arguments of subprocess.Popen."""
     with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as report:
         request.write(json.dumps(options.to_plain()).encode())
         request.seek(0)
@@ -221,13 +220,8 @@ def run_front(
         boot = BOOT.format(root=ROOT, request=fds[0], report=fds[1])
         with subprocess.Popen(
             [sys.executable, "-I", "-c", boot],
-            stdin=streams[0],
-            stdout=streams[1],
-            stderr=streams[2],
-            text=text[0] or None,
-            encoding=text[1],
-            errors=text[2],
             pass_fds=fds,
+            **streams,
         ) as front:
             try:
                 out, err = front.communicate(data, options.timeout + GRACE if options.timeout else None)

@@ -48,7 +48,7 @@ COMMAND = Command(
 def options_of(argv: list[str]) -> Options:
     a = COMMAND.parse(argv)
     options = Options(a.words)
-    options.platform = a.value("platform", "auto")
+    options.platform = a.value("platform", options.platform)
     options.root = a.value("root")
     options.mounts = [Mount.parse(text) for text in a.lists.get("mount", [])]
     options.env = a.lists.get("env", [])
@@ -62,7 +62,7 @@ def options_of(argv: list[str]) -> Options:
         options.set_memory(a.values["memory"])
     if "pids" in a.values:
         options.set_pids(a.number("pids", 0))
-    options.network = a.value("network", "none")
+    options.network = a.value("network", options.network)
     options.strace = "strace" in a.on
     options.profile = a.value("profile")
     options.patch = "no-patch" not in a.on

@@ -44,20 +44,19 @@ class Parsed:
         return self.values.get(name, default)
 
     def number(self, name: str, default: int) -> int:
-        text = self.values.get(name)
-        if text is None:
-            return default
         try:
-            return int(text, 10)
+            return int(self.values[name], 10) if name in self.values else default
         except ValueError:
-            raise Usage(f"--{name} {text!r}: not a number") from None
+            raise self.no_number(name) from None
 
     def seconds(self, name: str, default: float) -> float:
-        text = self.values.get(name)
         try:
-            return default if text is None else float(text)
+            return float(self.values[name]) if name in self.values else default
         except ValueError:
-            raise Usage(f"--{name} {text!r}: not a number") from None
+            raise self.no_number(name) from None
+
+    def no_number(self, name: str) -> Usage:
+        return Usage(f"--{name} {self.values[name]!r}: not a number")
 
 
 class Command:

@@ -1,20 +1,24 @@
 /*
- * Rung 0: what patched call sites answer inside of the guest, without a hand-over.
+ * Who a task is, for the calls that just return it. Rung 1 answers them here; rung 0, patched call
+ * sites, inside of the guest, without a hand-over.
  *
- * Each context has a page that the guest can only read (platform.h, ctx_answer). It holds who the
- * task is (cn_ids), for the calls that just return it, unless the task is slow or the call watched.
+ * Each context has a page that the guest can only read (platform.h, ctx_answer). It holds the answers
+ * unless the task is slow or the call watched.
  * The page changes where the ids change, so it is as fresh as rung 1 for a thread in the guest.
  */
 #ifndef CORDON_ANSWERS_H
 #define CORDON_ANSWERS_H
 
-#include "run.h"
+#include "fast.h"
 
 struct answers {
     struct answers *next, **link;
     struct cn_task *task;
     struct cn_ctx *ctx;
 };
+
+/* getpid, gettid, getppid, getuid, geteuid, getgid, getegid: cn_task.ids. */
+enum cn_fast fast_identity(struct cn_task *t);
 
 /* Answers of t in its context ctx, zeroed before, until answers_end, which may come twice. */
 void answers_begin(struct answers *a, struct cn_task *t, struct cn_ctx *ctx);

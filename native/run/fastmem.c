@@ -249,30 +249,3 @@ enum cn_fast fast_futex(struct cn_task *t)
     }
     return CN_UPCALL;
 }
-
-/* Identity */
-
-enum cn_fast fast_identity(struct cn_task *t)
-{
-    const struct cn_ids *ids = &t->ids;
-
-    if (!ids->known)
-        return CN_UPCALL;
-    switch (t->regs.orig_rax) {
-    case SYS_getpid:
-        return done(t, ids->pid);
-    case SYS_gettid:
-        return done(t, ids->tid);
-    case SYS_getppid:
-        return done(t, __atomic_load_n(&ids->ppid, __ATOMIC_RELAXED));
-    case SYS_getuid:
-        return done(t, ids->uid);
-    case SYS_geteuid:
-        return done(t, ids->euid);
-    case SYS_getgid:
-        return done(t, ids->gid);
-    case SYS_getegid:
-        return done(t, ids->egid);
-    }
-    return CN_UPCALL;
-}

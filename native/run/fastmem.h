@@ -1,4 +1,4 @@
-/* Memory, futexes, sleeping, clocks and identity without Python, for the table of fast.c. */
+/* Memory, futexes, sleeping and clocks without Python, for the table of fast.c. */
 #ifndef CORDON_FASTMEM_H
 #define CORDON_FASTMEM_H
 
@@ -17,8 +17,5 @@ enum cn_fast fast_sched_yield(struct cn_task *t);
 
 enum cn_fast fast_clock_gettime(struct cn_task *t);
 enum cn_fast fast_gettimeofday(struct cn_task *t);
-
-/* getpid, gettid, getppid, getuid, geteuid, getgid, getegid: cn_task.ids. */
-enum cn_fast fast_identity(struct cn_task *t);
 
 #endif

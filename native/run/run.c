@@ -233,18 +233,15 @@ static int run(struct cn_task *t)
                 return CN_STOP_SYSCALL;
             break;
         case CN_STOP_FAULT:
-            rc = serve_fault(p, &t->stop);
-            if (rc < 0)
-                return rc;
-            if (rc == 0 && !signal_fault(t))
-                return CN_STOP_FAULT;
-            break;
         case CN_STOP_EXCEPTION:
-            rc = t->stop.signo == SIGBUS ? cn_mm_no_page(p->mm, t->stop.addr) : 0;
+            if (t->stop.reason == CN_STOP_FAULT)
+                rc = serve_fault(p, &t->stop);
+            else
+                rc = t->stop.signo == SIGBUS ? cn_mm_no_page(p->mm, t->stop.addr) : 0;
             if (rc < 0)
                 return rc;
             if (rc == 0 && !signal_fault(t))
-                return CN_STOP_EXCEPTION;
+                return t->stop.reason;
             break;
         case CN_STOP_INTERRUPTED: /* the flag decides: a kick may come after it was answered */
             break;

@@ -14,12 +14,11 @@
 #include "../mm/mm.h"
 #include "sigset.h"
 #include "task.h"
+#include "xstate.h"
 
 #define RED_ZONE    128
 #define XSTATE_ALIGN 64
-#define LEGACY_SIZE 512
-#define HEADER_SIZE 64
-#define OFF_BV      LEGACY_SIZE
+#define OFF_BV      CN_XSTATE_LEGACY
 #define HIGHEST     0x7fffffffffffUL
 #define USER_CS     0x33
 #define USER_SS     0x2b
@@ -27,7 +26,6 @@
 #define NO_CALL     (~0UL)
 /* arch/x86/include/uapi/asm/ucontext.h */
 #define UC_FLAGS    7 /* UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS */
-#define AUTODISARM  (1U << 31)
 
 struct ucontext_head {
     u64 flags, link;
@@ -97,7 +95,7 @@ static int write_frame(struct cn_task *t, const struct frame *f, u64 at, u64 fp)
         return rc;
     memcpy(buf, f, sizeof(*f));
     memset(buf + sizeof(*f), 0, fp - at - sizeof(*f));
-    memcpy(image + LEGACY_SIZE - sizeof(sw), &sw, sizeof(sw));
+    memcpy(image + CN_XSTATE_LEGACY - sizeof(sw), &sw, sizeof(sw));
     memcpy(image + size, &magic2, sizeof(magic2));
     return cn_mm_copy_out(cn_task_mm(t), at, buf, total);
 }
@@ -135,7 +133,7 @@ int cn_signal_enter(struct cn_task *t, int sig, const struct cn_sigaction *actio
     r->eflags &= ~EFLAGS_TF_DF_RF;
     r->orig_rax = NO_CALL;
     cn_regs_sanitize(r);
-    if (s->stack_flags & AUTODISARM) {
+    if (s->stack_flags & SIG_SS_AUTODISARM) {
         s->stack = s->stack_size = 0;
         s->stack_flags = SS_DISABLE;
     }
@@ -147,18 +145,18 @@ int cn_signal_enter(struct cn_task *t, int sig, const struct cn_sigaction *actio
  * the legacy part. */
 static int restore_xstate(struct cn_task *t, u64 fp)
 {
-    u32 full = cn_xstate_size(), len = LEGACY_SIZE, magic2;
+    u32 full = cn_xstate_size(), len = CN_XSTATE_LEGACY, magic2;
     u8 image[full + sizeof(magic2)];
     struct _fpx_sw_bytes sw;
     u64 bv;
 
-    if (cn_mm_copy_in(cn_task_mm(t), fp, image, LEGACY_SIZE) < 0)
+    if (cn_mm_copy_in(cn_task_mm(t), fp, image, CN_XSTATE_LEGACY) < 0)
         return -EFAULT;
-    memcpy(&sw, image + LEGACY_SIZE - sizeof(sw), sizeof(sw));
-    if (sw.magic1 == FP_XSTATE_MAGIC1 && sw.xstate_size >= LEGACY_SIZE + HEADER_SIZE &&
+    memcpy(&sw, image + CN_XSTATE_LEGACY - sizeof(sw), sizeof(sw));
+    if (sw.magic1 == FP_XSTATE_MAGIC1 && sw.xstate_size >= CN_XSTATE_LEGACY + CN_XSTATE_HEADER &&
         sw.xstate_size <= full && sw.extended_size >= sw.xstate_size) {
-        u32 rest = sw.xstate_size - LEGACY_SIZE;
-        if (cn_mm_copy_in(cn_task_mm(t), fp + LEGACY_SIZE, image + LEGACY_SIZE,
+        u32 rest = sw.xstate_size - CN_XSTATE_LEGACY;
+        if (cn_mm_copy_in(cn_task_mm(t), fp + CN_XSTATE_LEGACY, image + CN_XSTATE_LEGACY,
                           rest + sizeof(magic2)) < 0)
             return -EFAULT;
         memcpy(&magic2, image + sw.xstate_size, sizeof(magic2));

@@ -12,7 +12,6 @@
 #include "task.h"
 
 #define SIGSET_SIZE 8
-#define SS_AUTODISARM (1U << 31)
 
 /* What is kept of sa_flags (include/uapi/asm-generic/signal-defs.h). */
 #define SA_EXPOSE_TAGBITS 0x800UL
@@ -129,14 +128,14 @@ int cn_rt_sigprocmask(struct cn_task *t, int how, uint64_t set, uint64_t old, ui
 /* Never, as far as it goes, while SS_AUTODISARM is set. */
 u32 signal_on_stack(const struct cn_sigtask *s, u64 sp)
 {
-    return !(s->stack_flags & SS_AUTODISARM) && sp > s->stack && sp - s->stack <= s->stack_size
+    return !(s->stack_flags & SIG_SS_AUTODISARM) && sp > s->stack && sp - s->stack <= s->stack_size
                ? SS_ONSTACK
                : 0;
 }
 
 int signal_set_stack(struct cn_sigtask *s, u64 sp, u64 base, u32 flags, u64 size)
 {
-    u32 mode = flags & ~SS_AUTODISARM;
+    u32 mode = flags & ~SIG_SS_AUTODISARM;
 
     if (signal_on_stack(s, sp))
         return -EPERM;
@@ -160,7 +159,7 @@ int cn_sigaltstack(struct cn_task *t, uint64_t ss, uint64_t old)
     int rc;
 
     if (s->stack_size)
-        before.flags = signal_on_stack(s, sp) | (s->stack_flags & SS_AUTODISARM);
+        before.flags = signal_on_stack(s, sp) | (s->stack_flags & SIG_SS_AUTODISARM);
     if (ss) {
         if (cn_mm_copy_in(cn_task_mm(t), ss, &in, sizeof(in)) < 0)
             return -EFAULT;

@@ -13,7 +13,9 @@
 #define SIG_IGNORED \
     (SIG_BIT(SIGCONT) | SIG_BIT(SIGCHLD) | SIG_BIT(SIGWINCH) | SIG_BIT(SIGURG))
 #define SIG_HANDLER_IGN 1UL
-#define SIG_SA_RESTORER 0x04000000UL /* the kernel's, not in libc's header */
+/* The kernel's, not in libc's headers. */
+#define SIG_SA_RESTORER 0x04000000UL
+#define SIG_SS_AUTODISARM (1U << 31)
 
 /* stack_t */
 struct cn_stack {

@@ -9,7 +9,7 @@
 #include "../platform.h"
 
 #define LEGACY CN_XSTATE_LEGACY
-#define HEADER 64
+#define HEADER CN_XSTATE_HEADER
 #define X87_SSE 3UL
 /* Tile data needs a permission (arch_prctl ARCH_REQ_XCOMP_PERM) that stubs never ask for; with it
  * goes the tile configuration. */

@@ -10,8 +10,9 @@
 
 /* Bytes of a full host image, a multiple of 8: every feature of the host's XCR0. */
 u32 cn_xstate_host_size(void);
+/* An image starts with the FXSAVE part and the XSAVE header. */
+enum { CN_XSTATE_LEGACY = 512, CN_XSTATE_HEADER = 64 };
 /* The first len bytes of an image of the initial state; at least CN_XSTATE_LEGACY. */
-enum { CN_XSTATE_LEGACY = 512 };
 void cn_xstate_initial(void *image, u32 len);
 /* Image to the guest's form; `image` may change meanwhile. Returns the bytes written
  * (min(len, cn_xstate_size)) or -EINVAL for len < 512. */

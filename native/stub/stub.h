@@ -88,9 +88,9 @@
 /* stub_ctx.flags: what the sentry asks for. */
 #define STUB_SET_BASES 1 /* load fs_base and gs_base */
 #define STUB_FAST 2 /* rcx holds rip and r11 eflags, as after a system call: no iretq needed */
+#define STUB_SAVE 4 /* do not enter the guest: put its extended state at STUB_AREA_XSAVE and stop */
 #define STUB_RESULT 8 /* with FAST, after a CALL: the registers are as they were but for rax, the
                          result: lines of the cache that do not come and go */
-#define STUB_SAVE 4 /* do not enter the guest: put its extended state at STUB_AREA_XSAVE and stop */
 /* Where a patched call site goes: r11 holds the return address, gs_base the area. */
 #define STUB_CALL_ENTRY STUB_CTX_TEXT
 

@@ -121,12 +121,12 @@ int handover_wait_briefly(struct cn_ctx *c, i64 ns)
 {
     volatile struct stub_ctx *a = c->area;
 
-    if (c->apart && spin(c))
-        return __atomic_load_n(&a->turn, __ATOMIC_ACQUIRE) == STUB_STOPPED ? 0 : -EAGAIN;
-    __atomic_store_n(&a->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&a->turn, __ATOMIC_SEQ_CST) == STUB_RUNS)
-        stub_futex(&a->turn, FUTEX_WAIT, STUB_RUNS, ns);
-    __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
+    if (!c->apart || !spin(c)) {
+        __atomic_store_n(&a->sentry_sleeps, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&a->turn, __ATOMIC_SEQ_CST) == STUB_RUNS)
+            stub_futex(&a->turn, FUTEX_WAIT, STUB_RUNS, ns);
+        __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
+    }
     return __atomic_load_n(&a->turn, __ATOMIC_ACQUIRE) == STUB_STOPPED ? 0 : -EAGAIN;
 }
 

@@ -9,16 +9,13 @@ from native._core import lib
 from sentry.abi import errno as E
 from sentry.abi import fcntl as F
 from sentry.abi import poll as P
-from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs.dev import NullFile, ZeroFile
-from sentry.fs.mqueue import QueueFile
-from sentry.fs.proc.files import MountsFile
 from sentry.kernel.wait import INTERRUPTED, NO_DEADLINE, TIMEOUT, TaskWaiter
 from sentry.syscalls.file import install
 from sentry.syscalls.poll import deadline_after, read_timespec, set_mask
 from sentry.vfs.epoll import Epoll
-from sentry.vfs.file import File
+from sentry.vfs.file import NEVER, File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -50,10 +47,7 @@ def instance(t: Task, epfd: int) -> Epoll:
 
 def can_poll(file: File) -> bool:
     """Regular files, directories, /dev/null and /dev/zero have no readiness."""
-    if isinstance(file, (NullFile, ZeroFile)):
-        return False
-    inode = file.inode
-    return inode is None or inode.mode & S.S_IFMT not in (S.S_IFREG, S.S_IFDIR) or isinstance(file, (MountsFile, QueueFile))
+    return file.waitq is not NEVER and not isinstance(file, (NullFile, ZeroFile))
 
 
 def epoll_ctl(t: Task, epfd: int, op: int, fd: int, event: int) -> int:

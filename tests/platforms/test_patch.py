@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Sandbox, compile_c
+from tests.harness import Done, Sandbox, compile_c
 
 ANSWERS = Path(__file__).parent.parent / "guest" / "answers.c"
 
@@ -29,13 +29,18 @@ int main(void)
 """
 
 
+def run_source(sandbox: Sandbox, text: str, off: bool, *flags: str) -> tuple[Done, bool]:
+    """Compiles a program and runs it; how that ended, and are its call sites patched?"""
+    source = sandbox.cwd / "site.c"
+    source.write_text(text)
+    compile_c(source, sandbox.cwd / "site", *flags)
+    done = sandbox.run(["./site"], ["--no-patch"] if off else [])
+    return done, sandbox.platform == "systrap" and not off
+
+
 @pytest.mark.parametrize("off", [False, True])
 def test_patch(sandbox: Sandbox, off: bool) -> None:
-    source = sandbox.cwd / "site.c"
-    source.write_text(SOURCE)
-    compile_c(source, sandbox.cwd / "site")
-    patched = sandbox.platform == "systrap" and not off
-    done = sandbox.run(["./site"], ["--no-patch"] if off else [])
+    done, patched = run_source(sandbox, SOURCE, off)
     assert done == (0, f"1 {'e9' if patched else 'b8'} 0f05\n", "")
 
 
@@ -104,11 +109,7 @@ int main(void)
 @pytest.mark.parametrize("off", [False, True])
 def test_restorer(sandbox: Sandbox, off: bool) -> None:
     """The return from signal handlers is such a place; registers and backtraces survive it."""
-    source = sandbox.cwd / "restorer.c"
-    source.write_text(RESTORER)
-    compile_c(source, sandbox.cwd / "restorer", "-O1", "-pthread", "-fno-omit-frame-pointer")
-    patched = sandbox.platform == "systrap" and not off
-    done = sandbox.run(["./restorer"], ["--no-patch"] if off else [])
+    done, patched = run_source(sandbox, RESTORER, off, "-O1", "-pthread", "-fno-omit-frame-pointer")
     assert done == (0, f"0 2000 0\n0 0 0\n{'e9' if patched else '48'} 0f05\n", "")
 
 
@@ -139,11 +140,7 @@ int main(void)
 
 @pytest.mark.parametrize("off", [False, True])
 def test_patch_read(sandbox: Sandbox, off: bool) -> None:
-    source = sandbox.cwd / "read.c"
-    source.write_text(READ)
-    compile_c(source, sandbox.cwd / "read")
-    patched = sandbox.platform == "systrap" and not off
-    done = sandbox.run(["./read"], ["--no-patch"] if off else [])
+    done, patched = run_source(sandbox, READ, off)
     assert done == (0, f"6 1 {'eb' if patched else '31'} 0f05 {'e9' if patched else '66'}\n", "")
 
 

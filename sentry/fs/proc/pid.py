@@ -29,18 +29,24 @@ FILES_INO: Final = 32  # and up
 THREAD_BIT: Final = 0x8000  # the same files below task/TID
 
 
-MOUNTS: Final = (b"mounts", b"mountinfo", b"mountstats")
-
-
 class Entry:
-    """A file of a task directory."""
+    """A file of a task directory. `node`: its class."""
 
-    def __init__(self, name: bytes, mode: int, read: TaskReader, write: TaskWriter | None = None, private: bool = False) -> None:
+    def __init__(
+        self,
+        name: bytes,
+        mode: int,
+        read: TaskReader,
+        write: TaskWriter | None = None,
+        private: bool = False,
+        node: type[TaskFile] = TaskFile,
+    ) -> None:
         self.name: bytes = name
         self.mode: int = mode
         self.read: TaskReader = read
         self.write: TaskWriter | None = write
         self.private: bool = private
+        self.node: type[TaskFile] = node
 
 
 def process_stat(reader: Task, t: Task) -> bytes:
@@ -60,8 +66,8 @@ COMMON: Final = (
     Entry(b"gid_map", 0o444, status.gid_map),
     Entry(b"limits", 0o444, status.limits),
     Entry(b"maps", 0o444, memory.maps, None, True),
-    Entry(b"mountinfo", 0o444, files.mountinfo),
-    Entry(b"mounts", 0o444, files.mounts),
+    Entry(b"mountinfo", 0o444, files.mountinfo, node=files.MountsNode),
+    Entry(b"mounts", 0o444, files.mounts, node=files.MountsNode),
     Entry(b"oom_adj", 0o444, status.oom_adj),
     Entry(b"oom_score", 0o444, status.oom_score),
     Entry(b"oom_score_adj", 0o644, status.oom_score_adj, status.set_oom_score_adj),
@@ -79,7 +85,7 @@ COMMON: Final = (
 )
 PROCESS: Final = (
     Entry(b"coredump_filter", 0o444, status.coredump_filter),
-    Entry(b"mountstats", 0o400, files.mountstats),
+    Entry(b"mountstats", 0o400, files.mountstats, node=files.MountsNode),
     Entry(b"stat", 0o444, process_stat),
     Entry(b"timerslack_ns", 0o444, status.timerslack, None, True),
 )
@@ -108,8 +114,7 @@ class TidDir(TaskDir):
         for table in self.table():
             for e in table:
                 if e.name == name:
-                    node = files.MountsNode if name in MOUNTS else TaskFile
-                    return node(sb, ref, self.kind(number), e.mode, e.read, e.write, e.private)
+                    return e.node(sb, ref, self.kind(number), e.mode, e.read, e.write, e.private)
                 number += 1
         if name == b"fd":
             return files.FdDir(sb, ref, self.kind(FD_INO), False)
