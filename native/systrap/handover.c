@@ -19,10 +19,11 @@
 #include "systrap.h"
 
 #define SPIN 40000U                 /* TSC cycles a side spins: 10 to 20 us */
+#define SPIN_WOKEN (SPIN << STUB_SPIN_WOKEN) /* ... that has woken the other: idle cores wake late */
 #define DENSE_TOGETHER 60000U       /* a short stretch, hand-over included */
 #define DENSE_ENOUGH 64             /* short ones in a row before trying apart */
-#define MISS 4                      /* a spin in vain weighs as many that were not */
-#define MISSES_MAX 24
+#define MISS 32                     /* a sleep costs what so many hits save */
+#define MISSES_MAX (8 * MISS)
 #define PATIENCE_MIN (1UL << 21)    /* about 1 ms */
 #define PATIENCE_MAX (1UL << 31)    /* about 1 s */
 #define HITS_GOOD 2000              /* so many hits: being apart was right */
@@ -80,12 +81,19 @@ void handover_give(struct cn_ctx *c)
 {
     volatile struct stub_ctx *a = c->area;
 
+    u64 now = tsc();
+
     a->spin = c->apart ? SPIN : 0;
     __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
-    c->entered = tsc();
+    c->spin = SPIN;
+    if (!c->apart && now - c->left > SPIN)
+        c->dense /= 2;
+    c->entered = now;
     if (__atomic_load_n(&a->stub_sleeps, __ATOMIC_RELAXED)) {
-        if (c->apart)
+        if (c->apart) {
             c->misses += MISS;
+            c->spin = SPIN_WOKEN;
+        }
         stub_futex(&a->turn, FUTEX_WAKE, 1, -1);
     }
 }
@@ -112,7 +120,7 @@ static int spin(struct cn_ctx *c)
             }
             __builtin_ia32_pause();
         }
-    } while (tsc() - c->entered < SPIN);
+    } while (tsc() - c->entered < c->spin);
     c->misses += MISS;
     return 0;
 }
@@ -141,7 +149,8 @@ int handover_wait(struct cn_ctx *c)
                 is_dead(c))
                 return -ESRCH;
         __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
-        if (!c->apart && tsc() - c->entered < DENSE_TOGETHER)
+        c->left = tsc();
+        if (!c->apart && c->left - c->entered < DENSE_TOGETHER)
             c->dense++;
         else
             c->dense /= 2;

@@ -88,7 +88,8 @@ struct cn_ctx {
     int dense;            /* how short its last stretches of guest code were */
     int misses;           /* spinning in vain, of late */
     u32 hits;             /* ... and not, since they were put apart */
-    u64 entered;          /* TSC of the last hand-over to the stub */
+    u32 spin;             /* how long the host thread spins this time, in TSC cycles */
+    u64 entered, left;    /* TSC of the last hand-over to the stub, and of its last stop */
     u64 together_until;   /* TSC before which they stay on one core */
     u64 patience;         /* how long the next time, in TSC cycles */
 };
