@@ -20,7 +20,6 @@
 #ifndef PTRACE_SYSEMU
 #define PTRACE_SYSEMU 31
 #endif
-#define STOP_SYSCALL (SIGTRAP | 0x80)
 #define USER_CS 0x33
 #define MAX_INSN 15
 /* glibc has no name for the ones newer than its siginfo documentation. */

@@ -46,6 +46,9 @@ struct cn_ctx {
     u32 resume_flushes;
 };
 
+/* Wait status of a system call stop, shifted. */
+#define STOP_SYSCALL (SIGTRAP | 0x80)
+
 /* trace.c: one stub thread and its tracer. 0 or -errno; -ESRCH: it died. */
 
 /* Attaches to a parked stub and leaves it stopped. */

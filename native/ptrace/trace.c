@@ -8,7 +8,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -42,32 +41,54 @@ int trace_wait(pid_t pid, int *status)
     return 0;
 }
 
-static int parked(const struct user_regs_struct *r)
+/* 1: it sleeps in its park loop, or is about to. -errno. */
+static int at_park(pid_t pid)
 {
-    return r->rip >= STUB_PARK && r->rip < STUB_PARK_END && r->orig_rax == SYS_pause;
+    struct user_regs_struct r;
+
+    if (ptrace(PTRACE_GETREGS, pid, 0, &r) < 0)
+        return -errno;
+    return r.rip >= STUB_PARK && r.rip < STUB_PARK_END && r.orig_rax == SYS_pause;
+}
+
+static int interrupt(pid_t pid)
+{
+    int status;
+
+    return ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0 ? -errno : trace_wait(pid, &status);
+}
+
+/*
+ * Lets a stub that is still on its way to the park loop get there. It goes from call to call:
+ * letting it run and interrupting it again may stop it each time before its first instruction, for
+ * ever when tracer and stub share a core.
+ */
+static int walk_to_park(pid_t pid)
+{
+    int status, rc;
+
+    do {
+        if (ptrace(PTRACE_SYSCALL, pid, 0, 0) < 0)
+            return -errno;
+        if ((rc = trace_wait(pid, &status)) < 0)
+            return rc;
+        rc = status >> 8 == STOP_SYSCALL ? at_park(pid) : 0;
+    } while (rc == 0);
+    if (rc < 0)
+        return rc;
+    /* At the call's entry, where its filter would see what the tracer makes of the registers. */
+    return ptrace(PTRACE_CONT, pid, 0, 0) < 0 ? -errno : interrupt(pid);
 }
 
 int trace_seize(pid_t pid)
 {
-    struct user_regs_struct r;
-    int status, rc;
+    int rc;
 
     if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) < 0)
         return -errno;
-    for (;;) {
-        if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
-            return -errno;
-        if ((rc = trace_wait(pid, &status)) < 0)
-            return rc;
-        if (ptrace(PTRACE_GETREGS, pid, 0, &r) < 0)
-            return -errno;
-        if (parked(&r))
-            return 0;
-        /* Still on its way to the park loop. */
-        if (ptrace(PTRACE_CONT, pid, 0, 0) < 0)
-            return -errno;
-        sched_yield();
-    }
+    if ((rc = interrupt(pid)) < 0 || (rc = at_park(pid)) < 0)
+        return rc;
+    return rc ? 0 : walk_to_park(pid);
 }
 
 static void stub_regs(struct user_regs_struct *r, u64 entry)

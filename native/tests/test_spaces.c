@@ -94,6 +94,45 @@ static void test_threads(void)
     end(&vm);
 }
 
+static u64 now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+/* On one core, and before all others there: whatever runs contexts has to wait for new stubs, not
+ * to ask whether they are ready. (The host lets them run for 50 ms in a second even if it asks.) */
+static void *greedy_main(void *arg)
+{
+    struct sched_param first = {.sched_priority = 1};
+    struct vm *vm = arg, second = *vm;
+
+    cn_place_enter();
+    EQ(go(vm), CN_STOP_SYSCALL);
+    u64 begin = now_ns();
+    int allowed = sched_setscheduler(0, SCHED_FIFO, &first) == 0;
+    for (int i = 0; i < 100 && allowed; i++) {
+        EQ(cn_ops->ctx_new(vm->as, &second.ctx), 0);
+        EQ(go(&second), CN_STOP_SYSCALL);
+        cn_ops->ctx_free(second.ctx);
+    }
+    CHECK(now_ns() - begin < 2000000000);
+    cn_place_leave();
+    return NULL;
+}
+
+static void test_greedy(void)
+{
+    struct vm vm;
+    pthread_t t;
+
+    START(&vm, syscall_loop);
+    CHECK(!pthread_create(&t, NULL, greedy_main, &vm));
+    pthread_join(t, NULL);
+    end(&vm);
+}
+
 /* A context freed and made again keeps the mappings; the last one may be freed first or last. */
 static void test_recontext(void)
 {
@@ -343,13 +382,6 @@ static void test_churn(void)
     }
 }
 
-static u64 now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
-}
-
 static void bench_as(u32 gap)
 {
     struct vm vm;
@@ -406,8 +438,8 @@ int main(int argc, char **argv)
 {
     static const struct test tests[] = {
 #define T(name) {#name, test_##name}
-        T(interrupt), T(threads),     T(recontext), T(batch),    T(sync),
-        T(died),      T(stub_filter), T(host_file), T(cpu_time), T(churn),
+        T(interrupt), T(threads),     T(greedy),    T(recontext), T(batch), T(sync),
+        T(died),      T(stub_filter), T(host_file), T(cpu_time),  T(churn),
     };
     return harness_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]), test_bench);
 }
