@@ -34,10 +34,13 @@ def environment(options: Options, terminal: bool) -> list[str]:
 
 
 def host_cwd() -> str:
+    """The caller's working directory, / when it is gone or cannot be reached by its name."""
     try:
-        return os.getcwd()
+        here = os.getcwd()
+        os.stat(here)
     except OSError:
         return "/"
+    return here
 
 
 def cwd_of(options: Options) -> str:

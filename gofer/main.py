@@ -176,9 +176,9 @@ def run(spec: GoferSpec) -> NoReturn:
         gc.enable()
         serve(connections)
         code = 0
-    except GoferError as e:
-        log(spec, str(e))
-        spec.ready = confined.tell(spec.ready, f"error: {e}")
+    except GoferError as refused:
+        log(spec, str(refused))
+        spec.ready = confined.tell(spec.ready, f"error: {refused}")
     except OSError as failed:
         log(spec, f"gofer: cannot start: {failed}")
         spec.ready = confined.tell(spec.ready, f"error: gofer: cannot start: {failed}")

@@ -121,8 +121,8 @@ def parse(document: bytes) -> GoferSpec:
     """The spec in a JSON document; GoferError with one sentence when it is not one."""
     try:
         value = json.loads(document)
-    except ValueError as e:
-        raise GoferError(f"gofer spec: not JSON: {e}") from None
+    except ValueError as broken:
+        raise GoferError(f"gofer spec: not JSON: {broken}") from None
     if not isinstance(value, dict):
         raise GoferError("gofer spec: not an object")
     value = dict(value)

@@ -69,3 +69,12 @@ def test_memory_limit(folder: Path) -> None:
     assert "memory limit" in p.stderr
     q = cordon(folder, "--memory", "64M", "--", "true")
     assert (q.returncode, q.stderr) == (0, "")
+
+
+def test_unreachable_cwd(folder: Path) -> None:
+    """A directory that the caller stands in, but cannot reach by its name, is not shown: the command starts at the root."""
+    inner = folder / "closed" / "inner"
+    inner.mkdir(parents=True)
+    (folder / "closed").chmod(0o700)  # root's
+    p = cordon(inner, "--", "pwd")
+    assert (p.returncode, p.stdout, p.stderr) == (0, "/\n", "")
