@@ -7,11 +7,9 @@
 
 #include "guard.h"
 #include "mm_internal.h"
+#include "sites.h"
 
-#define CALL 2 /* bytes of a system call instruction */
-#define JUMP 5 /* of a jump that reaches a trampoline */
-#define INSN_MAX 7 /* of the instruction that is replaced */
-#define SLOT 32 /* of a trampoline */
+#define SLOT (SITE_MOVES + 22) /* bytes of a trampoline */
 #define REGION (4 * CN_PAGE_SIZE)
 #define NEAR (1UL << 30) /* regions lie within this of what they serve: a jump reaches 2 GiB */
 
@@ -25,77 +23,6 @@ void cn_patch_enable(int on)
 int cn_patch_enabled(void)
 {
     return enabled;
-}
-
-struct site {
-    u32 at, insn; /* the instruction that is replaced: offset in the page, bytes */
-    u32 jump;     /* where the jump goes: there, or in padding that a jump of two bytes leads to */
-};
-
-/* Bytes of the instruction before the system call at `call` that a jump can replace; 0: none. */
-static u32 insn_before(const u8 *call, u64 nr)
-{
-    static const u8 load_sixth[] = {0x4c, 0x8b, 0x4c, 0x24, 0x08}; /* mov 8(%rsp), %r9 */
-    static const u8 mov_rax[] = {0x48, 0xc7, 0xc0};                /* mov $imm, %rax */
-    u32 imm;
-
-    if (call[0] != 0x0f || call[1] != 0x05)
-        return 0;
-    memcpy(&imm, call - 4, 4);
-    if ((call[-5] == 0xb8 && imm == nr) || !memcmp(call - 5, load_sixth, 5))
-        return 5;
-    return !memcmp(call - 7, mov_rax, 3) && imm == nr ? 7 : 0;
-}
-
-/* May some branch lead to this byte of the page? As far as branches of the page show: at any offset
- * that could be one, so rather too many are seen. */
-static int is_target(const u8 *page, u32 at)
-{
-    for (u32 i = 0; i + 1 < CN_PAGE_SIZE; i++) {
-        u8 op = page[i];
-        i32 rel;
-        if ((op >> 4 == 7 || op == 0xeb || (op & 0xfc) == 0xe0) && i + 2 + (u32)(signed char)page[i + 1] == at)
-            return 1;
-        if (i + 4 > CN_PAGE_SIZE)
-            continue;
-        memcpy(&rel, page + i, 4);
-        if (i + 4 + (u32)rel == at)
-            return 1;
-    }
-    return 0;
-}
-
-/* `xor %eax, %eax; syscall; cmp $-4096, %rax; ja ...; ret` and then what assemblers fill up to an
- * aligned function or loop with: nothing runs it. */
-static int is_read(const u8 *page, u32 rip, struct site *s)
-{
-    static const u8 before[] = {0x31, 0xc0, 0x0f, 0x05}, compare[] = {0x48, 0x3d};
-    static const u8 errors[] = {0xf0, 0xff, 0xff, 0x77};
-    static const u8 padding[] = {0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0};
-    const u8 *after = page + rip;
-    u32 pad = rip + 9;
-
-    if (rip < sizeof(before) || pad + sizeof(padding) > CN_PAGE_SIZE ||
-        (pad + sizeof(padding)) % 16 || memcmp(after - sizeof(before), before, sizeof(before)) ||
-        memcmp(after, compare, 2) || after[2] > 1 || memcmp(after + 3, errors, 4) ||
-        after[8] != 0xc3 || memcmp(page + pad, padding, sizeof(padding)) || is_target(page, pad))
-        return 0;
-    *s = (struct site){rip - sizeof(before), 2, pad};
-    return 1;
-}
-
-/* rip: offset in the page of what follows the system call. */
-static int find_site(const u8 *page, u32 rip, u64 nr, struct site *s)
-{
-    u32 insn;
-
-    if (rip < INSN_MAX + CALL)
-        return 0;
-    insn = insn_before(page + rip - CALL, nr);
-    if (!insn)
-        return is_read(page, rip, s);
-    *s = (struct site){rip - CALL - insn, insn, rip - CALL - insn};
-    return 1;
 }
 
 /* The VMA of a page with sites that may be patched: a program's own text, nothing the guest writes
@@ -138,7 +65,7 @@ static u64 take_slot(struct cn_mm *mm, u64 site)
 
     for (r = mm->trampolines; r < mm->trampolines + mm->nregions; r++) {
         u64 at = r->addr + r->used;
-        if (r->used < REGION && (at > site ? at - site : site - at) < NEAR + REGION) {
+        if (r->used + SLOT <= REGION && (at > site ? at - site : site - at) < NEAR + REGION) {
             r->used += SLOT;
             return at;
         }
@@ -154,7 +81,7 @@ static u64 take_slot(struct cn_mm *mm, u64 site)
     return r->addr;
 }
 
-/* The replaced instruction; lea (return address), %r11; jmp *(entry). */
+/* The replaced instructions; lea (return address), %r11; jmp *(entry). */
 static int write_trampoline(struct cn_mm *mm, u64 at, const u8 *insn, u32 len, u64 back, u64 entry)
 {
     static const u8 lea[] = {0x4c, 0x8d, 0x1d}, jmp[] = {0xff, 0x25, 0, 0, 0, 0};
@@ -190,7 +117,7 @@ static int write_jump(struct cn_mm *mm, u64 rip, u64 nr, const struct site *s, u
 {
     u8 page[CN_PAGE_SIZE];
     u64 start = page_down(rip);
-    i32 rel = (i32)(to - (start + s->jump + JUMP));
+    i32 rel = (i32)(to - (start + s->jump + SITE_JUMP));
     struct site now;
     struct vma *v;
     int rc = -EAGAIN;
@@ -199,7 +126,7 @@ static int write_jump(struct cn_mm *mm, u64 rip, u64 nr, const struct site *s, u
     v = text_at(mm, start);
     if (v)
         rc = read_page(mm, start, page);
-    if (!rc && (!find_site(page, (u32)(rip - start), nr, &now) || now.jump != s->jump))
+    if (!rc && (!site_find(page, (u32)(rip - start), nr, &now) || now.jump != s->jump))
         rc = -EAGAIN; /* it has changed meanwhile */
     if (!rc) {
         page[s->jump] = 0xe9;
@@ -224,14 +151,14 @@ int cn_mm_patch_site(struct cn_mm *mm, u64 rip, u64 nr, u64 entry)
 
     if (start < MIN_ADDR || rip >= cn_ops->task_size ||
         cn_mm_force_in(mm, start, page, CN_PAGE_SIZE) < 0 ||
-        !find_site(page, (u32)(rip - start), nr, &s))
+        !site_find(page, (u32)(rip - start), nr, &s))
         return 0;
     pthread_mutex_lock(&mm->lock);
     rc = text_at(mm, start) != NULL;
     pthread_mutex_unlock(&mm->lock);
     if (!rc || !(slot = take_slot(mm, start)))
         return 0;
-    rc = write_trampoline(mm, slot, page + s.at, s.insn, rip, entry);
+    rc = write_trampoline(mm, slot, page + s.at, s.len, rip, entry);
     if (!rc)
         rc = write_jump(mm, rip, nr, &s, slot);
     return rc < 0 ? rc : 1;

@@ -1,14 +1,15 @@
 /*
  * Patched call sites: system calls that hand over to the sentry without a trap.
  *
- * A site is an instruction of five or more bytes and a system call instruction after it, as C
- * libraries have them: `mov $nr, %eax; syscall`, the same with %rax (signal restorers), or the load
- * of the sixth argument in syscall(3). The first becomes a jump to a trampoline in the guest's space,
- * which does what it did and goes to the stub with the return address in r11; the system call
- * instruction stays, so that every rip a thread may have in or behind the site means what it did.
- * read(2) is `xor %eax, %eax; syscall`: its two bytes become a short jump to the padding after its
- * function, where the long jump finds room. The page is changed in a private copy, mapped in one
- * step: a thread sees the old page or the new one, files and other processes never see any of it.
+ * A site is `mov $nr, %eax` with a system call instruction soon after it, or a load from the stack
+ * in front of one, as in syscall(3), or what signal restorers have. The first instruction becomes a
+ * jump to a trampoline in the guest's space, which does what it and those behind it did and goes to
+ * the stub with the return address in r11; all others stay, so that every rip a thread may have in
+ * or behind the site means what it did. Where no instruction has five bytes (glibc's read, musl, Go)
+ * the last one becomes a short jump to the padding after its function, where the long jump finds
+ * room.
+ * The page is changed in a private copy, mapped in one step: a thread sees the old page or the new
+ * one, files and other processes never see any of it.
  */
 #ifndef CORDON_PATCH_H
 #define CORDON_PATCH_H

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,55 @@ int main(void)
 def test_patch_read(sandbox: Sandbox, off: bool) -> None:
     done, patched = run_source(sandbox, READ, off)
     assert done == (0, f"6 1 {'eb' if patched else '31'} 0f05 {'e9' if patched else '66'}\n", "")
+
+
+#: Sites of other shapes: name, code up to the call and behind it, offset and first byte of what becomes a jump.
+SHAPES = {
+    # glibc's and musl's inlined calls: the number, then the arguments.
+    "numbered": ("mov $0, %eax\n mov %rdx, %r8\n movslq %edi, %rdi\n xor %r10d, %r10d\n mov %r8, %rdx\n", "ret\n", 0, "b8", "e9"),
+    # Go's stack calls: the number is loaded last.
+    "loaded": ("push $0\n push %rax\n mov 8(%rsp), %rax\n", "lea 16(%rsp), %rsp\n ret\n", 3, "48", "e9"),
+    # musl's cancellation points.
+    "returned": ("mov %rdx, %rcx\n xor %eax, %eax\n mov %rcx, %rdx\n",
+                 "ret\n .byte 0x66, 0x0f, 0x1f, 0x44, 0, 0\n", 5, "48", "eb"),
+    # Go's Syscall6: room is behind the function.
+    "compared": ("xor %eax, %eax\n mov %rdx, %rcx\n mov %rdx, %r9\n mov %rcx, %rdx\n",
+                 ".byte 0x48, 0x3d, 1, 0xf0, 0xff, 0xff\n jbe 1f\n mov $-1, %rax\n ret\n1: nop\n ret\n"
+                 "int3\n", 8, "48", "eb"),
+}  # fmt: skip
+
+SHAPE = r"""
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+extern unsigned char site[];
+long shape(long fd, void *buf, long len);
+__asm__(".p2align 5\n .skip SKIP, 0x90\nshape: .globl shape, site\nsite:"
+        BEFORE "syscall\n" AFTER ".p2align 4, 0xcc\n .skip 64, 0x90\n");
+
+int main(void)
+{
+    int fd = open("/dev/zero", O_RDONLY), good = 1;
+    char c[3];
+    for (int i = 0; i < 1000; i++) {
+        memset(c, 1, 3);
+        good &= shape(fd, c, 2) == 2 && !c[0] && !c[1] && c[2] == 1 && shape(-1, c, 1) < 0;
+    }
+    printf("%d %02x\n", good, site[AT]);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("off", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_patch_shapes(sandbox: Sandbox, shape: str, off: bool) -> None:
+    before, after, at, plain, jump = SHAPES[shape]
+    skip = 15 if shape == "returned" else 6  # so that the padding ends at an aligned address
+    text = SHAPE.replace("BEFORE", json.dumps(before)).replace("AFTER", json.dumps(after)).replace("AT", str(at)).replace("SKIP", str(skip))
+    done, patched = run_source(sandbox, text, off, "-fcf-protection=none", "-mno-red-zone")
+    assert done == (0, f"1 {jump if patched else plain}\n", "")
 
 
 @pytest.mark.parametrize("off", [False, True])
