@@ -86,9 +86,9 @@ void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, 
     answers_publish(&t->priv->answers);
 }
 
-void cn_task_set_slow(struct cn_task *t)
+void cn_task_set_slow(struct cn_task *t, int slow)
 {
-    t->slow = 1;
+    t->slow = (u32)slow;
     answers_publish(&t->priv->answers);
 }
 

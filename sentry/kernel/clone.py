@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 from native._core import ffi, lib
 from sentry.abi import capability as CAP
 from sentry.abi import errno as E
+from sentry.abi import ptrace as PT
 from sentry.abi import resource as R
 from sentry.abi import sched as S
 from sentry.errors import Errno
-from sentry.kernel import clock
+from sentry.kernel import clock, tracing
 from sentry.kernel.task import Task
 from sentry.kernel.threadgroup import ThreadGroup
 from sentry.vfs.mount import FSContext, Mount, Path
@@ -108,13 +109,17 @@ def clone(t: Task, a: CloneArgs) -> int:
         child.clear_child_tid = a.child_tid
     if f & S.CLONE_VFORK:
         child.vfork_parent = t
+    event = tracing.cloned(t, child, f) if t.tracing is not None else 0
     try:
         kernel.start_task(child)
     except Errno:
         withdraw(t, child)
         raise
+    if event:
+        tracing.cloned_event(t, event, tid)
     if f & S.CLONE_VFORK:
         await_vfork(t, child)
+        tracing.event(t, PT.PTRACE_EVENT_VFORK_DONE, PT.PTRACE_O_TRACEVFORKDONE, tid)
     return tid
 
 
@@ -170,8 +175,8 @@ def new_task(t: Task, tid: int, a: CloneArgs) -> Task:
         child.regs.rsp = a.stack
     if f & S.CLONE_SETTLS:
         child.regs.fs_base = a.tls
-    if t.native.slow:
-        lib.cn_task_set_slow(child.native)
+    if t.seccomp is not None:
+        lib.cn_task_set_slow(child.native, 1)
     child.comm = t.comm
     child.sigmask = t.sigmask if t.saved_sigmask < 0 else t.saved_sigmask
     if f & (S.CLONE_VM | S.CLONE_VFORK) != S.CLONE_VM:
@@ -240,6 +245,8 @@ def withdraw(t: Task, child: Task) -> None:
     """The host has no thread for the child: nobody has seen it run, and it goes as if it had never been."""
     kernel = t.kernel
     tg = child.tg
+    if child.tracing is not None:
+        tracing.end(child, child.tracing)
     kernel.forget_task(child)
     child.container.living -= 1
     tg.tasks.remove(child)
@@ -278,15 +285,11 @@ def give_pidfd(t: Task, tg: ThreadGroup, addr: int) -> None:
 
 def await_vfork(t: Task, child: Task) -> None:
     """Sleeps until the child no longer uses our memory; only death interrupts."""
-    t.in_vfork = True
-    try:
-        while child.vfork_parent is t and not t.must_exit:
-            t.block()
-            if t.work and not t.must_exit:
-                lib.cn_task_clear_interrupt(t.native)  # looked at later: t.work stays
-        child.vfork_parent = None
-    finally:
-        t.in_vfork = False
+    while child.vfork_parent is t and not t.must_exit:
+        t.block()
+        if t.work and not t.must_exit:
+            lib.cn_task_clear_interrupt(t.native)  # looked at later: t.work stays
+    child.vfork_parent = None
 
 
 def new_mount_namespace(fs: FSContext) -> None:

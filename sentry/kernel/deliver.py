@@ -9,7 +9,7 @@ from sentry.abi import errno as E
 from sentry.abi import signal as SIG
 from sentry.abi import sysno as NR
 from sentry.errors import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, ERESTARTSYS
-from sentry.kernel import coredump, signals, stop
+from sentry.kernel import coredump, signals, stop, tracing
 from sentry.kernel import exit as exiting
 from sentry.kernel.signals import COREDUMPS, IGNORED, SIG_DFL, SIG_IGN, STOPS, SigInfo, bit
 
@@ -35,6 +35,9 @@ def work(t: Task) -> None:
         if t.must_stop:
             stop.here(t)
             continue
+        tr = t.tracing
+        if tr is not None and tracing.at_border(t, tr):
+            continue
         info = next_signal(t)
         if info is None:
             break
@@ -57,7 +60,12 @@ def next_signal(t: Task) -> SigInfo | None:
 
 
 def take(t: Task, info: SigInfo) -> None:
-    """Does what the action of a signal says."""
+    """Does what the action of a signal says, after what a tracer says."""
+    if t.tracing is not None and info.signo != SIG.SIGKILL:
+        chosen = tracing.at_signal(t, info)
+        if chosen is None:
+            return
+        info = chosen
     sig = info.signo
     tg = t.tg
     action = tg.actions.get(sig)
@@ -100,6 +108,8 @@ def handle(t: Task, info: SigInfo, action: ffi.CData) -> None:
         signals.force_segv(t, sig)
         if saved != t.sigmask:  # Linux leaves the temporary mask's successor in force
             signals.set_mask(t, saved & ~bit(SIG.SIGSEGV))
+    elif t.tracing is not None:
+        tracing.at_handler(t)
 
 
 def restart(t: Task) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sentry.abi import mount as M
 from sentry.abi import stat as S
+from sentry.kernel import tracing
 from sentry.kernel.creds import Creds
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def new_creds(t: Task, file: File) -> tuple[Creds, bool]:
     path = file.path
     inode = file.inode
     assert path is not None and inode is not None
-    if not path.mount.flags & M.MS_NOSUID and not old.no_new_privs and inode.mode & (S.S_ISUID | S.S_ISGID):
+    may_gain = not old.no_new_privs and tracing.may_gain(t)
+    if not path.mount.flags & M.MS_NOSUID and may_gain and inode.mode & (S.S_ISUID | S.S_ISGID):
         attr = inode.getattr()
         if inode.mode & S.S_ISUID:
             new.euid = attr.uid

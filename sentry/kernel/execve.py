@@ -19,7 +19,7 @@ from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.exec import elf, script
 from sentry.exec.load import Loaded, Program, load
-from sentry.kernel import exec_creds, signals
+from sentry.kernel import exec_creds, signals, tracing
 from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
 from sentry.kernel.wait import TaskWaiter
@@ -203,7 +203,11 @@ def execute(t: Task, dirfd: int, name: bytes, flags: int, args: Arguments) -> No
     except BaseException:
         new.mm.unref()
         raise
+    old_tid = t.tid
+    take_the_lead(t)
     change_over(t, new, creds, secure, comm)
+    if t.tracing is not None:
+        tracing.executed(t, old_tid)
 
 
 def display_name(dirfd: int, name: bytes) -> bytes:
@@ -221,7 +225,7 @@ def basename(file: File, name: bytes) -> bytes:
 
 
 def end_other_threads(t: Task) -> None:
-    """All other threads of the process end; the caller takes the leader's place and number. Raises TaskExit when the process is
+    """All other threads of the process end. Raises TaskExit when the process is
     being killed itself."""
     tg = t.tg
     if len(tg.tasks) > 1:
@@ -245,12 +249,12 @@ def end_other_threads(t: Task) -> None:
             tg.exec_task = None
     if t.must_exit:
         raise TaskExit
-    if not t.leader:
-        become_leader(t)
 
 
-def become_leader(t: Task) -> None:
-    """The old leader has ended: its number, and what the parent expects of it, are t's now."""
+def take_the_lead(t: Task) -> None:
+    """The process's first thread has ended, if it was another: its number, and what the parent expects of it, are t's now."""
+    if t.leader:
+        return
     tg = t.tg
     old = tg.main
     t.pidns.tasks.pop(t.tid, None)

@@ -8,7 +8,7 @@ from native._core import ffi, lib
 from sentry.abi import poll as P
 from sentry.abi import signal as SIG
 from sentry.errors import Errno
-from sentry.kernel import futex, rusage, signals, stop
+from sentry.kernel import futex, rusage, signals, stop, tracing
 from sentry.kernel.signals import SIG_IGN
 from sentry.kernel.task import DEAD, EXITING, ZOMBIE
 
@@ -39,6 +39,11 @@ def kill_task(t: Task) -> None:
         t.interrupt()
 
 
+def status_of(t: Task) -> int:
+    """The wait status that an ending thread ends with."""
+    return t.tg.exit_status if t.tg.exiting else t.exit_status
+
+
 def end_task(t: Task) -> None:
     """The thread ends. Called once, by its own host thread, when nothing of it runs any more."""
     tg = t.tg
@@ -61,6 +66,9 @@ def end_task(t: Task) -> None:
     tg.tasks.remove(t)
     if stopping and tg.stop_signal:
         stop.left(tg)
+    tracing.tracer_ended(t)
+    if not t.leader:
+        tracing.thread_ended(t, status_of(t))
     if not tg.exiting:
         signals.retarget_from(t)
     signals.discard(t, t.pending, signals.ALL)
@@ -204,6 +212,7 @@ def end_group(tg: ThreadGroup) -> None:
     tg.dead = True
     signals.discard(tg.main, tg.pending, signals.ALL)
     tg.actions.users -= 1
+    tracing.group_ended(tg)
     session = tg.pgrp.session
     if session.leader is tg:
         end_session(session)

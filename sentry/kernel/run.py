@@ -6,9 +6,10 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from native._core import lib
+from sentry.abi import ptrace as PT
 from sentry.abi import signal as SIG
 from sentry.errors import NO_RESULT, SandboxError, trace
-from sentry.kernel import deliver, signals
+from sentry.kernel import deliver, signals, tracing
 from sentry.kernel import exit as exiting
 from sentry.kernel.deliver import TaskExit
 from sentry.kernel.signals import SigInfo
@@ -36,7 +37,7 @@ def run_task(t: Task) -> None:
             profiling.name(t)
             loop(t)
         except TaskExit:
-            pass
+            tracing.event(t, PT.PTRACE_EVENT_EXIT, PT.PTRACE_O_TRACEEXIT, exiting.status_of(t), True)
         exiting.end_task(t)
     except SandboxError as e:  # such as a gofer that has failed
         t.kernel.fail(str(e))

@@ -282,6 +282,8 @@ def ignored(t: Task, sig: int) -> bool:
     """Would the signal do nothing? Blocked ones never count as ignored: the action may change until they are taken."""
     if (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1:
         return False
+    if t.tracing is not None and sig != SIG.SIGKILL:  # its tracer wants to see it
+        return False
     handler = t.tg.actions.handler(sig)
     if handler == SIG_DFL:
         return bool(bit(sig) & IGNORED) or t.tg.unkillable
@@ -336,6 +338,7 @@ def fatal(t: Task, sig: int) -> bool:
         t.tg.actions.handler(sig) == SIG_DFL
         and not bit(sig) & (IGNORED | STOPS | COREDUMPS)
         and not t.tg.unkillable
+        and t.tracing is None
         and not (t.sigmask | (t.saved_sigmask if t.saved_sigmask >= 0 else 0)) >> (sig - 1) & 1
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from native._core import lib
 from sentry.abi import poll as P
 from sentry.abi import signal as SIG
-from sentry.kernel import signals
+from sentry.kernel import signals, tracing
 from sentry.kernel.signals import SIG_IGN, SigInfo
 from sentry.kernel.task import BLOCKED, STOPPED
 
@@ -66,12 +66,19 @@ def left(tg: ThreadGroup) -> None:
     tg.stop_count -= 1
     if tg.stop_count == 0 and tg.stop_signal and not tg.exiting:
         tg.stop_reported = False
+        tr = tg.main.tracing
+        if tr is not None and tr.tracer.tg is tg.parent:
+            return  # it hears of it as the tracer
         notify_parent(tg, SIG.CLD_STOPPED, tg.stop_signal)
 
 
 def here(t: Task) -> None:
     """The thread stops until its process is continued or killed."""
     t.must_stop = False
+    if t.tracing is not None:
+        left(t.tg)
+        tracing.at_group_stop(t)
+        return
     t.stopped = True
     old = t.state
     t.state = STOPPED
@@ -104,6 +111,9 @@ def resume(tg: ThreadGroup) -> None:
     tg.stop_reported = True
     for t in tg.tasks:
         t.must_stop = False
+        tr = t.tracing
+        if tr is not None and tr.listening:
+            tracing.retrap(t, tr)
         if t.stopped:
             t.stopped = False
             t.wake()

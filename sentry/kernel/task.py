@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.seccomp import Filter
     from sentry.kernel.threadgroup import ThreadGroup
+    from sentry.kernel.tracing import Tracing
     from sentry.mm.address_space import AddressSpace
     from sentry.vfs.fdtable import FDTable
     from sentry.vfs.mount import FSContext
@@ -114,7 +115,8 @@ class Task:
         self.exit_status: int = 0  # wait status
         self.must_exit: bool = False  # killed, exit_group or de_thread: dies at the border
         self.vfork_parent: Task | None = None  # sleeps until this task execs or exits
-        self.in_vfork: bool = False  # waits for its vfork child
+        self.tracing: Tracing | None = None  # somebody traces it (sentry/kernel/tracing.py)
+        self.tracees: list[Task] = []
         self.children: list[ThreadGroup] = []  # processes that this thread made (or was given)
 
         # rseq(2), by sentry/kernel/rseq.py

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sentry.kernel.pidns import PidNamespace
     from sentry.kernel.session import ProcessGroup
     from sentry.kernel.task import Task
+    from sentry.kernel.tracing import Lost
 
 
 class ThreadGroup:
@@ -68,6 +69,7 @@ class ThreadGroup:
         self.child_queue: WaitQueue = (
             WaitQueue()
         )  # notified when a child changed state (wait4) or a thread ended (exec)
+        self.lost: list[Lost] = []  # tracees that ended and have not been waited for
         self.exit_queue: WaitQueue = (
             WaitQueue()
         )  # notified with POLLIN when this process became a zombie (pidfd)

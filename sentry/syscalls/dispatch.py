@@ -8,7 +8,7 @@ from typing import Final
 
 from sentry.abi import errno as E
 from sentry.errors import NO_RESULT, Errno, Restart
-from sentry.kernel import seccomp
+from sentry.kernel import seccomp, tracing
 from sentry.kernel.task import Task
 from sentry.syscalls.table import ROWS, Row
 
@@ -18,6 +18,9 @@ WIDTH: Final[dict[str, str]] = {
     **dict.fromkeys("uint uid gid mode flags oflags cmd dev32 cap".split(), "I4x"),
     **dict.fromkeys("off long".split(), "q"),
 }
+
+
+M64: Final = 0xFFFFFFFFFFFFFFFF
 
 
 class Entry:
@@ -122,6 +125,24 @@ def syscall(t: Task, number: int) -> int:
     are as they should be already, or t.restart keeps a Restart for signal delivery."""
     if number < 0:
         number = t.regs.orig_rax
+    if t.tracing is not None:
+        return traced_call(t, number)
+    return answer(t, number)
+
+
+def traced_call(t: Task, number: int) -> int:
+    """The same between the stops that its tracer may have asked for."""
+    number = tracing.enter_call(t, number)
+    result = NO_RESULT if number < 0 else answer(t, number)
+    if t.must_exit:
+        return result
+    if result != NO_RESULT:
+        t.regs.rax = result & M64
+    tracing.leave_call(t)
+    return NO_RESULT
+
+
+def answer(t: Task, number: int) -> int:
     t.syscall_nr = number
     if t.seccomp is not None and not seccomp.allows(t):
         t.syscall_nr = -1

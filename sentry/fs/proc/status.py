@@ -180,7 +180,7 @@ def status(reader: Task, t: Task) -> bytes:
         b"Ngid:\t0",
         b"Pid:\t%d" % t.tid,
         b"PPid:\t%d" % parent,
-        b"TracerPid:\t0",
+        b"TracerPid:\t%d" % (t.tracing.tracer.tid if t.tracing is not None else 0),
         b"Uid:\t%d\t%d\t%d\t%d" % (c.ruid, c.euid, c.suid, c.fsuid),
         b"Gid:\t%d\t%d\t%d\t%d" % (c.rgid, c.egid, c.sgid, c.fsgid),
         b"FDSize:\t%d" % (fd_size(len(t.fds.files)) if t.alive else 0),
