@@ -63,7 +63,8 @@ static uint64_t pick(void) {
 static int deadly(long n) {
     switch (n) {
     case SYS_kill: case SYS_tkill: case SYS_tgkill: case SYS_rt_sigqueueinfo: case SYS_rt_tgsigqueueinfo:
-    case SYS_pidfd_send_signal: case SYS_reboot: case SYS_prlimit64 /* RLIMIT_CPU of the parent */: return 1;
+    case SYS_pidfd_send_signal: case SYS_reboot: case SYS_prlimit64 /* RLIMIT_CPU of the parent */:
+    case SYS_ptrace /* PTRACE_ATTACH stops the parent */: return 1;
     default: return 0;
     }
 }

@@ -66,6 +66,17 @@ def test_mixes(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.timeout(100)
+def test_tracers(sandbox: Sandbox) -> None:
+    """Processes that trace each other with random requests and registers."""
+    seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
+    compile_c(HERE / "tracers.c", sandbox.cwd / "tracers", "-w", "-pthread")
+    done = sandbox.run(["./tracers", "6", str(seed)], ["--memory", "1G"], timeout=90)
+    assert_no_bug(done.err)
+    assert done.status == 0, (seed, done)
+    assert "survived" in done.out
+
+
+@pytest.mark.timeout(100)
 def test_shared_areas(sandbox: Sandbox) -> None:
     """Guests that spoil what systrap shares with them, forge stops, and jump into the stub's text."""
     seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
