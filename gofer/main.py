@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import sys
 from typing import Final, NoReturn
 
@@ -47,12 +46,6 @@ def log(spec: GoferSpec, line: str) -> None:
         os.write(spec.log if spec.log >= 0 else 2, line.encode("utf-8", "surrogateescape") + b"\n")
     except OSError:
         pass
-
-
-def raise_fd_limit() -> None:
-    """Each fid holds a descriptor."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def enter(spec: GoferSpec) -> bool:
@@ -154,7 +147,6 @@ def run(spec: GoferSpec) -> NoReturn:
     try:
         parent = os.getppid()
         need(lib.cn_die_with_parent(parent), "tie itself to its starter")
-        raise_fd_limit()
         privileged = enter(spec)
         me = os.getpid()
         mapper = Mapper(spec) if spec.uid_map else None
@@ -170,6 +162,7 @@ def run(spec: GoferSpec) -> NoReturn:
         # In the new pid namespace the parent's number can't be seen (0), so a parent that died before this line is missed only if it
         # died within the fork; the sockets' end ends the gofer then.
         need(lib.cn_die_with_parent(0), f"tie itself to process {me}")
+        confined.room_for_descriptors()  # each fid holds one
         connections = confine(spec, privileged, mapper)
         spec.ready = confined.tell(spec.ready, "ok")
         gc.freeze()

@@ -210,6 +210,8 @@ def build(spec: Spec) -> Sandbox:
         raise SandboxError(f"cannot map the memory file: {os.strerror(-rc)}")
     if spec.no_patch:
         lib.cn_patch_enable(0)
+    if not spec.spin:
+        lib.cn_place_apart(0)
     rc = lib.cn_platform_start(spec.platform.encode(), fd)
     if rc < 0:
         raise SandboxError(f"platform {spec.platform}: cannot start: {os.strerror(-rc)}")

@@ -14,6 +14,7 @@ import signal
 import sys
 from typing import Final, NoReturn
 
+from native import confined
 from native._core import lib
 from sentry.errors import SandboxError
 from sentry.filter import PROGRAMS
@@ -52,8 +53,7 @@ def isolate(network: bool = False) -> None:
     need(lib.cn_caps_bound(0), "capability bounding set")
     need(lib.cn_no_new_privs(), "no_new_privs")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    confined.room_for_descriptors()
 
 
 def wait_and_follow(child: int) -> NoReturn:

@@ -11,6 +11,7 @@ The document is an object with the keys below; unknown keys are refused, so that
     strace      bool       print every call to the debug log
     log         int        descriptor for the debug log, -1: none
     no_patch    bool       system call sites of programs are left as they are (native/mm/patch.h)
+    spin        bool       systrap may use a second core to answer sooner (true); not wanted where a quota of CPU time counts it
     profile     int        descriptor for the records of native/trace/trace.h, -1: none
     seed        int        for everything random, -1: from the host
     watchdog    int        seconds in the kernel after which a task counts as stuck, 0: nobody watches
@@ -167,6 +168,7 @@ class Spec:
         self.broker: int = -1
         self.strace: bool = False
         self.no_patch: bool = False
+        self.spin: bool = True
         self.log: int = -1
         self.profile: int = -1
         self.seed: int = -1
@@ -450,6 +452,7 @@ def parse(text: bytes) -> Spec:
         raise SpecError("sandbox spec: spec.network is neither none nor host with a broker")
     s.strace = r.flag("strace")
     s.no_patch = r.flag("no_patch")
+    s.spin = r.flag("spin", True)
     s.log = r.fd("log")
     s.profile = r.fd("profile")
     s.seed = r.number("seed", -1)

@@ -294,6 +294,7 @@ class Container:
             "listen": order.listen,
             "memory": container["memory"],
             "strace": order.strace,
+            "spin": order.plan.config.linux.resources.spin,
             "watchdog": order.watchdog,
             "watchdog_ends": order.watchdog_ends,
             "log": order.debug_log,

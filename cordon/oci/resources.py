@@ -29,6 +29,8 @@ class Resources:
         #: Microseconds of CPU time in each period.
         self.quota = optional(cpu, "quota", -1)
         self.period = optional(cpu, "period", 0, UINT64)
+        #: May spinning on a second core use CPU time? Not where that would be missing elsewhere.
+        self.spin = self.quota is None or self.quota <= 0 or self.quota >= 2 * (self.period or 100_000)
         self.cpus = cpu.text("cpus")
         self.mems = cpu.text("mems")
         for key, value in (("cpus", self.cpus), ("mems", self.mems)):

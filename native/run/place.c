@@ -22,7 +22,7 @@ _Thread_local struct cn_place *cn_place_self;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct cn_place *places;
 static cpu_set_t allowed;
-static int ncpu;
+static int ncpu, apart = 1;
 static pthread_t balancer;
 static int have_balancer;
 static _Atomic u32 nrunning;
@@ -44,6 +44,11 @@ void cn_place_pin(pid_t tid, int cpu)
     sched_setaffinity(tid, sizeof(set), &set);
 }
 
+void cn_place_apart(int on)
+{
+    apart = on;
+}
+
 u32 cn_place_running(void)
 {
     return atomic_load_explicit(&nrunning, memory_order_relaxed);
@@ -51,7 +56,7 @@ u32 cn_place_running(void)
 
 int cn_place_other(int cpu)
 {
-    if (cpu < 0 || ncpu < 2)
+    if (cpu < 0 || ncpu < 2 || !apart)
         return -1;
     for (int i = 1; i < CPU_SETSIZE; i++)
         if (CPU_ISSET((cpu + i) % CPU_SETSIZE, &allowed))

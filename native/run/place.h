@@ -51,9 +51,22 @@ static inline int cn_place_cpu(void)
     return p ? atomic_load_explicit(&p->cpu, memory_order_relaxed) : -1;
 }
 
+/* How often the calling thread has blocked. */
+static inline u32 cn_place_blocks(void)
+{
+    struct cn_place *p = cn_place_self;
+    return p ? atomic_load_explicit(&p->blocks, memory_order_relaxed) : 0;
+}
+
+/* cdef begin */
+/* May a guest run on another core than the host thread that answers it, and both spin (on = 1, the
+ * default)? Not where a quota of CPU time counts that. Before the first guest runs. */
+void cn_place_apart(int on);
+/* cdef end */
+
 /* Tasks that run, in the guest or in the sentry, as of now. */
 u32 cn_place_running(void);
-/* An allowed core that is not `cpu`, -1 when there is none or `cpu` is -1. */
+/* An allowed core that is not `cpu`, -1 when there is none, or none is wanted, or `cpu` is -1. */
 int cn_place_other(int cpu);
 
 /* Pins another thread or process of ours (cpu -1: to all allowed cores); failures (it is gone, the

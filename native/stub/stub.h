@@ -94,8 +94,6 @@
 /* Where a patched call site goes: r11 holds the return address, gs_base the area. */
 #define STUB_CALL_ENTRY STUB_CTX_TEXT
 
-#define STUB_SPIN_WOKEN 3
-
 #ifndef __ASSEMBLER__
 struct stub_op {
     u64 nr, arg[6];
@@ -122,7 +120,7 @@ struct stub_ctx {
     u32 frame, info; /* SIGNAL: offsets of ucontext and siginfo in the area */
     u32 xsave; /* EARLY: offset of the XSAVE image when it has moved, else 0 */
     u32 sentry_sleeps, stub_sleeps;
-    u32 spin; /* TSC cycles the stub spins before it sleeps; << STUB_SPIN_WOKEN after a wake */
+    u32 spin; /* TSC cycles the stub spins before it sleeps */
     u64 stop_fs_base, stop_gs_base;
     /* Sentry to stub. What every hand-over needs is in the first cache line. */
     u32 kick; /* set before SIGURG is sent */

@@ -180,6 +180,8 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
         c->state = CTX_LIVE;
     }
     handover_place(c);
+    if (atomic_load_explicit(&c->as->queue.n, memory_order_relaxed))
+        handover_flushes(c);
     for (;;) {
         rc = space_flush(c->as);
         if (CN_UNLIKELY(rc < 0))

@@ -4,10 +4,11 @@
  * Together: stub and host thread are pinned to one core (run/place.h), nobody spins, each hand-over
  * is a futex wake and a sleep. That costs two context switches and suits all guests that compute, or
  * whose calls block, or that are many. Apart: the stub is on another core and both spin, which is
- * several times faster as long as each has its core and the other side answers soon. So a pair is
- * put apart when its task is the only one that runs and makes one short stretch of guest code after
- * the other; spinning in vain (the core is not ours alone, calls block) brings it together again, for
- * longer each time.
+ * several times faster, and leaves each its caches, as long as each has its core and the other side
+ * answers soon. So a pair is put apart when its task is the only one that runs and makes one short
+ * stretch of guest code and one short call after the other. It is brought together again when a call
+ * blocks, and, for longer each time, when spinning is in vain (the core is not ours alone) or the
+ * mappings change all the time.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,16 +19,15 @@
 #include "../run/place.h"
 #include "systrap.h"
 
-#define SPIN 40000U                 /* TSC cycles a side spins: 10 to 20 us */
-#define SPIN_WOKEN (SPIN << STUB_SPIN_WOKEN) /* ... that has woken the other: idle cores wake late */
-#define DENSE_TOGETHER 60000U       /* a short stretch, hand-over included */
-#define DENSE_ENOUGH 64             /* short ones in a row before trying apart */
-#define MISS 32                     /* a sleep costs what so many hits save */
-#define MISSES_MAX (8 * MISS)
-#define PATIENCE_MIN (1UL << 21)    /* about 1 ms */
-#define PATIENCE_MAX (1UL << 31)    /* about 1 s */
-#define HITS_GOOD 2000              /* so many hits: being apart was right */
-#define LIFE_CHECK_NS 1000000000L   /* between looks at a guest that computes: is it alive? */
+#define SPIN 400000U /* TSC cycles, 100 to 200 us: an idle core needs 30 to 60 to wake up */
+#define DENSE_ENOUGH 64 /* short stretches in a row before trying apart */
+#define MISS 8  /* a sleep weighs as many spins that were not in vain */
+#define FLUSH 4 /* ... and a change of mappings, for which the other core is interrupted */
+#define MISSES_MAX 256
+#define PATIENCE_MIN (1UL << 21)  /* about 1 ms */
+#define PATIENCE_MAX (1UL << 31)  /* about 1 s */
+#define HITS_GOOD 2000            /* so many hits: being apart was right */
+#define LIFE_CHECK_NS 1000000000L /* between looks at a guest that computes: is it alive? */
 
 static u64 tsc(void)
 {
@@ -56,7 +56,13 @@ static void together(struct cn_ctx *c)
 void handover_place(struct cn_ctx *c)
 {
     int home = cn_place_cpu(), other;
+    u32 blocks = cn_place_blocks();
 
+    if (blocks != c->blocks) {
+        c->blocks = blocks;
+        c->apart = 0;
+        c->dense = 0;
+    }
     if (c->apart) {
         if (c->misses > MISSES_MAX || cn_place_running() > 1)
             together(c);
@@ -77,23 +83,26 @@ void handover_place(struct cn_ctx *c)
     }
 }
 
+void handover_flushes(struct cn_ctx *c)
+{
+    c->dense /= 2;
+    if (c->apart)
+        c->misses += FLUSH;
+}
+
 void handover_give(struct cn_ctx *c)
 {
     volatile struct stub_ctx *a = c->area;
-
     u64 now = tsc();
 
     a->spin = c->apart ? SPIN : 0;
     __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
-    c->spin = SPIN;
     if (!c->apart && now - c->left > SPIN)
         c->dense /= 2;
     c->entered = now;
     if (__atomic_load_n(&a->stub_sleeps, __ATOMIC_RELAXED)) {
-        if (c->apart) {
+        if (c->apart)
             c->misses += MISS;
-            c->spin = SPIN_WOKEN;
-        }
         stub_futex(&a->turn, FUTEX_WAKE, 1, -1);
     }
 }
@@ -120,7 +129,7 @@ static int spin(struct cn_ctx *c)
             }
             __builtin_ia32_pause();
         }
-    } while (tsc() - c->entered < c->spin);
+    } while (tsc() - c->entered < SPIN);
     c->misses += MISS;
     return 0;
 }
@@ -150,7 +159,7 @@ int handover_wait(struct cn_ctx *c)
                 return -ESRCH;
         __atomic_store_n(&a->sentry_sleeps, 0, __ATOMIC_RELAXED);
         c->left = tsc();
-        if (!c->apart && c->left - c->entered < DENSE_TOGETHER)
+        if (!c->apart && c->left - c->entered < SPIN)
             c->dense++;
         else
             c->dense /= 2;

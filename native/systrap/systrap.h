@@ -85,10 +85,10 @@ struct cn_ctx {
     /* handover.c */
     int cpu;              /* core the stub is pinned to, -1 none */
     int apart;            /* it runs on another core than its host thread, and both sides spin */
+    u32 blocks;           /* of its host thread, when it was last placed */
     int dense;            /* how short its last stretches of guest code were */
     int misses;           /* spinning in vain, of late */
     u32 hits;             /* ... and not, since they were put apart */
-    u32 spin;             /* how long the host thread spins this time, in TSC cycles */
     u64 entered, left;    /* TSC of the last hand-over to the stub, and of its last stop */
     u64 together_until;   /* TSC before which they stay on one core */
     u64 patience;         /* how long the next time, in TSC cycles */
@@ -134,6 +134,8 @@ void birth_prepare(void *p, u32 slot, struct stub_ctrl *ctrl);
 
 /* Before a hand-over to the stub. */
 void handover_place(struct cn_ctx *c);
+/* The next one comes with changed mappings. */
+void handover_flushes(struct cn_ctx *c);
 /* Gives the turn to the stub. */
 void handover_give(struct cn_ctx *c);
 /* Until the turn is the sentry's again: 0, or -ESRCH when the process is gone. */

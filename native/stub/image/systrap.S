@@ -235,7 +235,6 @@ ctx_setup: /* r10: the area */
     syscall
     test %rax, %rax
     jnz ctx_die
-    mov A_SPIN(%rbx), %r12d
     jmp ctx_wait
 ctx_die:
     mov $1, %edi
@@ -268,7 +267,6 @@ ctx_publish:
     mov %eax, A_KIND(%rbx)
     mov $STUB_STOPPED, %eax
     xchg %eax, A_TURN(%rbx)
-    mov A_SPIN(%rbx), %r12d
     cmpl $0, A_SENTRY_SLEEPS(%rbx)
     je ctx_wait
     lea A_TURN(%rbx), %rdi
@@ -276,7 +274,6 @@ ctx_publish:
     mov $1, %edx
     mov $__NR_futex, %eax
     syscall
-    shl $STUB_SPIN_WOKEN, %r12d
     jmp ctx_wait
 
 ctx_nested:
@@ -346,7 +343,8 @@ ctx_return: /* to the stub's own code, everything as it was */
     iretq
 .L_quiet_end:
 
-ctx_wait: /* r12d: how long to spin */
+ctx_wait:
+    mov A_SPIN(%rbx), %r12d
     test %r12d, %r12d
     jz 2f
     rdtsc
