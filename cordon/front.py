@@ -25,6 +25,18 @@ GRACE = 2.0
 GOFER_GRACE = 2.0
 
 
+def orphaned() -> bool:
+    """Has the job that this process belongs to no shell left? (POSIX, "Orphaned Process Group")"""
+    group, session, pid = os.getpgrp(), os.getsid(0), os.getppid()
+    try:
+        while pid and os.getpgid(pid) == group:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                pid = int(f.read().rpartition(")")[2].split()[1])
+        return not pid or os.getsid(pid) != session
+    except OSError:
+        return True
+
+
 class Outcome:
     """How a sandbox ended."""
 
@@ -184,7 +196,7 @@ class Front:
         """One message of the sentry."""
         event = message.get("event", {})
         if event.get("event") == "stopped":
-            os.kill(os.getpid(), signal.SIGSTOP)  # whoever continues this process continues the command
+            self.stop(event.get("signal", signal.SIGSTOP))
         elif message.get("id") == -1 and self.report is None:
             error = message.get("error")
             if error is not None:
@@ -192,9 +204,22 @@ class Front:
             elif event.get("event") == "exit":
                 self.report = event
 
+    def stop(self, sig: int) -> None:
+        """The command was stopped: this process stops, and whoever continues it continues the command. Where nobody would, the
+        command is told what POSIX has for jobs that lost their shell."""
+        if sig == signal.SIGSTOP or not orphaned():
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return
+        if sig != signal.SIGTSTP:
+            self.signal(signal.SIGHUP)
+        self.signal(signal.SIGCONT)
+
+    def signal(self, sig: int) -> None:
+        self.say("signal", {"container": "", "signal": sig, "mode": "foreground"})
+
     def forward(self) -> None:
         for sig in os.read(self.wake_in, 512):
-            self.say("signal", {"container": "", "signal": sig, "mode": "foreground"})
+            self.signal(sig)
 
     def kill(self, pid: int) -> None:
         if pid not in self.statuses:

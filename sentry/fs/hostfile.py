@@ -254,7 +254,12 @@ class HostTerminal(HostStream):
         if self.hung:
             return b""
         self.tty.check_change(t, SIG.SIGTTIN)
-        return super().read(t, count, offset)
+        try:
+            return super().read(t, count, offset)
+        except Errno as e:
+            if e.errno == E.EIO and not self.host_poll() & P.POLLHUP:
+                self.tty.host_background(t)
+            raise
 
     def write(self, t: Task, data: bytes, offset: int) -> int:
         if self.hung:

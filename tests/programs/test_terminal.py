@@ -202,6 +202,9 @@ def test_ctrl_z_of_a_plain_command(sandbox: Sandbox, native_or_not: bool) -> Non
         t.type("echo st''atus $?\r")
         t.expect(f"status {128 + signal.SIGTSTP if native_or_not else 128 + signal.SIGSTOP}")
         t.expect(PROMPT)
+        t.type("bg; sleep 1.5; jobs\r")  # a background job that reads the terminal stops again
+        t.expect("Stopped")
+        t.expect(PROMPT)
         t.type("fg\r")
         t.expect("cat\r\n")
         t.type("two\r")
@@ -209,4 +212,14 @@ def test_ctrl_z_of_a_plain_command(sandbox: Sandbox, native_or_not: bool) -> Non
         t.type("\x04")
         t.expect(PROMPT)
         t.type("exit\r")
+        assert t.wait() == 0
+
+
+def test_ctrl_z_without_a_shell(sandbox: Sandbox) -> None:
+    """Nobody would continue a job whose shell is gone, so that nothing stops."""
+    env = {**os.environ, **ENVIRONMENT, "TERM": "xterm"}
+    with Terminal(sandbox.argv(["sh", "-c", "echo ready; sleep 2; echo on"]), sandbox.cwd, env) as t:
+        t.expect("ready")
+        t.type("\x1a")
+        t.expect("on\r\n")
         assert t.wait() == 0

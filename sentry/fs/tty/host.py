@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from sentry.abi import errno as E
 from sentry.abi import ioctl as IO
 from sentry.abi import signal as SIG
-from sentry.errors import Errno
+from sentry.errors import ERESTARTSYS, Errno, Restart
 from sentry.fs.tty import termios as modes
 from sentry.fs.tty.terminal import TTY
 from sentry.fs.tty.termios import Termios
+from sentry.kernel import signals
 from sentry.vfs.special import makedev
 
 if TYPE_CHECKING:
@@ -72,6 +73,14 @@ class HostTTY(TTY):
         new.line = IO.N_TTY
         self.control(cmd, new.pack())
         self.tostop = bool(new.lflag & IO.TOSTOP)
+
+    def host_background(self, t: Task) -> None:
+        """The host refused a read: the sandbox is a background job there. So is whoever reads (raises Restart), if it can be stopped."""
+        pg = t.tg.pgrp
+        if t.sigmask & signals.bit(SIG.SIGTTIN) or t.tg.actions.handler(SIG.SIGTTIN) == signals.SIG_IGN or pg.orphaned():
+            return
+        signals.send_to_pgrp(pg, signals.kernel_info(SIG.SIGTTIN))
+        raise Restart(ERESTARTSYS)
 
     def set_size(self, size: bytes) -> None:
         """From outside (struct winsize); the foreground job hears of it."""
