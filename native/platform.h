@@ -148,6 +148,8 @@ struct cn_platform_ops {
     int (*ctx_set_xstate)(struct cn_ctx *, const void *buf, u32 len);
     /* CPU time the guest code of this context has used, in ns. Any thread. */
     u64 (*ctx_cpu_ns)(struct cn_ctx *);
+    /* CPU time that host threads have used up waiting for it, which is nobody's work. NULL: none. */
+    u64 (*ctx_waited_ns)(struct cn_ctx *);
     /* Address of the host's vDSO function (__vdso_clock_gettime ...) in every address space, 0 when
      * there is none. */
     u64 (*vdso_symbol)(struct cn_platform *, const char *name);

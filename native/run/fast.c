@@ -21,6 +21,7 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_clock_gettime] = fast_clock_gettime,
     [SYS_clock_nanosleep] = fast_clock_nanosleep,
     [SYS_faccessat] = fast_faccessat,
+    [SYS_fstat] = fast_fstat,
     [SYS_futex] = fast_futex,
     [SYS_getegid] = fast_identity,
     [SYS_geteuid] = fast_identity,

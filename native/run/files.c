@@ -174,6 +174,7 @@ static void fill(struct cn_file *f, u32 kind, u32 flags, int hostfd, struct cn_m
 struct cn_file *cn_fdt_open(struct cn_fdt *t, int fd, uint32_t kind, uint32_t flags, int hostfd,
                             struct cn_mobj *mobj, struct cn_data *data, int64_t pos)
 {
+    static u64 serial;
     struct cn_file *f = free_files;
 
     if (f) {
@@ -185,6 +186,7 @@ struct cn_file *cn_fdt_open(struct cn_fdt *t, int fd, uint32_t kind, uint32_t fl
         pthread_mutex_init(&f->lock, NULL);
     }
     f->pos = pos;
+    f->serial = ++serial;
     fill(f, kind, flags, hostfd, mobj, data);
     cn_fdt_set(t, fd, f);
     return f;

@@ -82,6 +82,7 @@ struct cn_file {
     int hostfd;
     struct cn_mobj *mobj;
     struct cn_data *data;
+    u64 serial; /* of the description: never used again */
     pthread_mutex_t lock; /* pos */
     i64 pos;
     struct cn_file *next; /* in the free list */

@@ -11,17 +11,18 @@
 #include <sys/stat.h>
 
 #include "../mm/mm.h"
+#include "files.h"
 
 #define PATH   104 /* longer paths are not kept */
 #define SLOTS  4096U
 #define LOCKS  64U
 #define SECOND 1000000000L
 
-enum { FOLLOW = 0, NOFOLLOW = 1, ACCESS = 2 }; /* access(2) looks with the real ids */
+enum { FOLLOW = 0, NOFOLLOW = 1, FILE = 2, ACCESS = 8 }; /* ACCESS + mode: with the real ids */
 
 /* What an answer depends on. */
 struct key {
-    u64 generation, creds, place[4];
+    u64 generation, creds, place[4]; /* of FILE: the description's serial number */
     u32 how, len;
     char path[PATH];
 };
@@ -40,7 +41,6 @@ struct cn_ask {
 };
 
 static struct answer answers[SLOTS];
-static u32 seen[SLOTS]; /* hashes asked for lately: the second time an answer is worth keeping */
 static pthread_mutex_t locks[LOCKS] = {[0 ... LOCKS - 1] = PTHREAD_MUTEX_INITIALIZER};
 static _Atomic u64 generation = 1;
 
@@ -94,27 +94,52 @@ static void store(const struct cn_ask *ask, i64 result, const struct stat *st)
     pthread_mutex_unlock(lock);
 }
 
-/* The path at addr relative to dirfd, as a question in t->ask. 0: not one of ours. */
-static int question(struct cn_task *t, i32 dirfd, u64 addr, u32 how)
+/* An empty question in t->ask; NULL when out of memory. */
+static struct cn_ask *new_question(struct cn_task *t, u32 how)
 {
     struct cn_ask *ask = t->ask;
-    i64 len;
 
     if (CN_UNLIKELY(!ask)) {
         ask = t->ask = calloc(1, sizeof(*ask));
         if (!ask)
-            return 0;
+            return NULL;
     }
     ask->open = 0;
-    if (!t->fs)
-        return 0;
     /* Before all else: what happens later must not pass for what was so at this generation. */
     ask->key.generation = atomic_load(&generation);
+    ask->key.how = how;
+    return ask;
+}
+
+/* What the description behind fd is, as a question. 0: not one that is known here. */
+static int file_question(struct cn_task *t, i32 fd)
+{
+    struct cn_ask *ask = new_question(t, FILE);
+    struct cn_file *f = ask ? file_get(t->fds, fd) : NULL;
+
+    if (!f)
+        return 0;
+    ask->key.place[0] = f->serial;
+    file_put(f);
+    memset(ask->key.place + 1, 0, 3 * sizeof(u64));
+    ask->key.creds = 0;
+    ask->key.len = 0;
+    ask->hash = hash_of(&ask->key);
+    return 1;
+}
+
+/* The path at addr relative to dirfd, as a question in t->ask. 0: not one of ours. */
+static int question(struct cn_task *t, i32 dirfd, u64 addr, u32 how)
+{
+    struct cn_ask *ask = new_question(t, how);
+    i64 len;
+
+    if (!ask || !t->fs)
+        return 0;
     len = cn_mm_copy_str(cn_task_mm(t), addr, ask->key.path, PATH);
     if (len <= 0 || (ask->key.path[0] != '/' && dirfd != AT_FDCWD))
         return 0;
     ask->key.len = (u32)len;
-    ask->key.how = how;
     ask->key.creds = t->creds;
     memcpy(ask->key.place, t->fs->root, sizeof(t->fs->root));
     if (ask->key.path[0] == '/')
@@ -141,24 +166,34 @@ static int known(struct cn_ask *ask, i64 *result, struct stat *st)
     }
     pthread_mutex_unlock(lock);
     if (!found) {
-        u32 *mark = &seen[ask->hash % SLOTS];
-        ask->open = __atomic_exchange_n(mark, ask->hash, __ATOMIC_RELAXED) == ask->hash;
+        ask->open = 1;
         ask->keep = 0;
     }
     return found;
 }
 
-static enum cn_fast look(struct cn_task *t, i32 dirfd, u64 path, u64 buf, u32 how)
+/* The struct stat that answers t->ask, to buf. */
+static enum cn_fast tell(struct cn_task *t, u64 buf)
 {
     struct stat st;
     i64 result;
 
-    if (!question(t, dirfd, path, how) || !known(t->ask, &result, &st))
+    if (!known(t->ask, &result, &st))
         return CN_UPCALL;
     if (!result && cn_mm_copy_out(cn_task_mm(t), buf, &st, sizeof(st)) < 0)
         result = -EFAULT;
     t->regs.rax = (u64)result;
     return CN_DONE;
+}
+
+static enum cn_fast look(struct cn_task *t, i32 dirfd, u64 path, u64 buf, u32 how)
+{
+    return question(t, dirfd, path, how) ? tell(t, buf) : CN_UPCALL;
+}
+
+enum cn_fast fast_fstat(struct cn_task *t)
+{
+    return file_question(t, (i32)t->regs.rdi) ? tell(t, t->regs.rsi) : CN_UPCALL;
 }
 
 enum cn_fast fast_stat(struct cn_task *t)
@@ -174,7 +209,11 @@ enum cn_fast fast_lstat(struct cn_task *t)
 enum cn_fast fast_newfstatat(struct cn_task *t)
 {
     u32 flags = (u32)t->regs.r10;
+    char first[1];
 
+    if (flags == AT_EMPTY_PATH && (i32)t->regs.rdi >= 0 &&
+        cn_mm_copy_in(cn_task_mm(t), first, t->regs.rsi, 1) == 0 && !first[0])
+        return file_question(t, (i32)t->regs.rdi) ? tell(t, t->regs.rdx) : CN_UPCALL;
     if (flags & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT))
         return CN_UPCALL;
     return look(t, (i32)t->regs.rdi, t->regs.rsi, t->regs.rdx,
@@ -193,15 +232,25 @@ static enum cn_fast missing(struct cn_task *t, i32 dirfd, u64 path, u32 how)
     return CN_DONE;
 }
 
+static enum cn_fast may_access(struct cn_task *t, i32 dirfd, u64 path, u32 mode)
+{
+    struct stat st;
+    i64 result;
+
+    if (mode > 7 || !question(t, dirfd, path, ACCESS + mode) || !known(t->ask, &result, &st))
+        return CN_UPCALL;
+    t->regs.rax = (u64)result;
+    return CN_DONE;
+}
+
 enum cn_fast fast_access(struct cn_task *t)
 {
-    return (u32)t->regs.rsi & ~7U ? CN_UPCALL : missing(t, AT_FDCWD, t->regs.rdi, ACCESS);
+    return may_access(t, AT_FDCWD, t->regs.rdi, (u32)t->regs.rsi);
 }
 
 enum cn_fast fast_faccessat(struct cn_task *t)
 {
-    return (u32)t->regs.rdx & ~7U ? CN_UPCALL
-                                  : missing(t, (i32)t->regs.rdi, t->regs.rsi, ACCESS);
+    return may_access(t, (i32)t->regs.rdi, t->regs.rsi, (u32)t->regs.rdx);
 }
 
 static enum cn_fast open_missing(struct cn_task *t, i32 dirfd, u64 path, u32 flags)
@@ -233,7 +282,7 @@ void names_answered(struct cn_task *t, int has_result, i64 result)
 
     if (!ask || !ask->open)
         return;
-    if (has_result && ask->keep && result == -ENOENT)
+    if (has_result && ask->keep && (result == -ENOENT || (!result && ask->key.how >= ACCESS)))
         store(ask, result, NULL);
     ask->open = 0;
 }

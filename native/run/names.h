@@ -1,5 +1,6 @@
 /*
- * Answers by path that were given before: what stat(2) said of a name, and that a name is missing.
+ * Answers that were given before: what stat(2) said of a name or fstat(2) of a description, that
+ * access(2) allowed something, and that a name is missing.
  *
  * An answer is kept with everything it came from: the path, root and working directory, credentials,
  * and the generation, a count of every change that any answer could depend on (names, mounts,
@@ -19,7 +20,7 @@ struct cn_fs {
 /* Something changed. Any thread. */
 void cn_names_changed(void);
 /* The call that t is in found its name missing (or came upon another error, which its result will
- * be), in a file system whose changes are known. t may be NULL. */
+ * be), or access granted, in a file system whose changes are known. t may be NULL. */
 void cn_names_keep(struct cn_task *t);
 /* Writes a struct stat to the guest, 0 or -EFAULT. Times in ns. steady: this is the answer until the
  * generation changes. */
@@ -31,6 +32,7 @@ int cn_names_stat(struct cn_task *t, uint64_t addr, int steady, uint64_t dev, ui
 
 #include "fast.h"
 
+enum cn_fast fast_fstat(struct cn_task *t);
 enum cn_fast fast_stat(struct cn_task *t);
 enum cn_fast fast_lstat(struct cn_task *t);
 enum cn_fast fast_newfstatat(struct cn_task *t);

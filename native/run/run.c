@@ -43,6 +43,7 @@ struct cn_task_priv {
     clockid_t clock; /* CPU clock of the host thread */
     u64 clock_base; /* its reading when the thread took the task up */
     u64 sys_ns; /* kept after release */
+    u64 waited_ns; /* of that, waiting for contexts dropped */
 };
 
 struct cn_run_stats cn_stats;
@@ -98,12 +99,18 @@ static u64 clock_ns(clockid_t clock)
     return clock_gettime(clock, &ts) < 0 ? 0 : (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
 
+static u64 waited_ns(struct cn_ctx *c)
+{
+    return c && cn_ops->ctx_waited_ns ? cn_ops->ctx_waited_ns(c) : 0;
+}
+
 static void drop_ctx(struct cn_task_priv *p)
 {
     if (!p->ctx)
         return;
     answers_end(&p->answers);
     p->user_ns += cn_ops->ctx_cpu_ns(p->ctx);
+    p->waited_ns += waited_ns(p->ctx);
     cn_ops->ctx_free(p->ctx);
     p->ctx = NULL;
 }
@@ -426,7 +433,10 @@ int cn_task_copy_xstate(struct cn_task *child, struct cn_task *parent)
 void cn_task_cpu_ns(struct cn_task *t, uint64_t *user, uint64_t *sys)
 {
     struct cn_task_priv *p = t->priv;
+    u64 waited;
 
     *user = p->user_ns + (p->ctx ? cn_ops->ctx_cpu_ns(p->ctx) : 0);
     *sys = p->sys_ns + (p->has_clock ? clock_ns(p->clock) - p->clock_base : 0);
+    waited = p->waited_ns + waited_ns(p->ctx);
+    *sys -= waited < *sys ? waited : *sys;
 }

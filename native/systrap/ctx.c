@@ -39,6 +39,8 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
         cn_xstate_initial((u8 *)c->area + STUB_AREA_XSAVE, cn_xstate_size());
         c->xsave = STUB_AREA_XSAVE;
         c->area->save_nr = ~0U;
+        c->stub_spun = c->host_spun = 0;
+        c->told_spin = 0;
         c->cpu_base = 0;
         c->cpu_base = systrap_ctx_cpu_ns(c);
         *out = c;
@@ -277,8 +279,16 @@ u64 systrap_ctx_cpu_ns(struct cn_ctx *c)
     /* The CPU clock of a process, clock_getcpuclockid(3). */
     clockid_t clock = (clockid_t)(~(unsigned)c->pid << 3 | 2);
     struct timespec ts;
+    u64 ns, spun;
 
     if (c->pid <= 0 || c->state == CTX_DEAD || clock_gettime(clock, &ts) < 0)
         return 0;
-    return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec - c->cpu_base;
+    ns = (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec - c->cpu_base;
+    spun = handover_ns(c->stub_spun);
+    return ns - (spun < ns ? spun : ns);
+}
+
+u64 systrap_ctx_waited_ns(struct cn_ctx *c)
+{
+    return handover_ns(c->host_spun);
 }

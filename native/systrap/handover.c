@@ -15,6 +15,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "../run/place.h"
 #include "systrap.h"
@@ -32,6 +33,29 @@
 static u64 tsc(void)
 {
     return __builtin_ia32_rdtsc();
+}
+
+static u64 base_tsc, base_ns;
+
+static u64 monotonic(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+void handover_start(void)
+{
+    base_tsc = tsc();
+    base_ns = monotonic();
+}
+
+u64 handover_ns(u64 cycles)
+{
+    u64 passed = tsc() - base_tsc;
+
+    return passed ? (u64)((unsigned __int128)cycles * (monotonic() - base_ns) / passed) : 0;
 }
 
 static void pin(struct cn_ctx *c, int cpu)
@@ -95,7 +119,9 @@ void handover_give(struct cn_ctx *c)
     volatile struct stub_ctx *a = c->area;
     u64 now = tsc();
 
-    a->spin = c->apart ? SPIN : 0;
+    if (c->told_spin) /* so it has spun since it stopped */
+        c->stub_spun += now - c->left < SPIN ? now - c->left : SPIN;
+    a->spin = c->told_spin = c->apart ? SPIN : 0;
     __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
     if (!c->apart && now - c->left > SPIN)
         c->dense /= 2;
@@ -163,6 +189,10 @@ int handover_wait(struct cn_ctx *c)
             c->dense++;
         else
             c->dense /= 2;
+    } else {
+        c->left = tsc();
     }
+    if (c->apart)
+        c->host_spun += c->left - c->entered < SPIN ? c->left - c->entered : SPIN;
     return __atomic_load_n(&a->turn, __ATOMIC_ACQUIRE) == STUB_STOPPED ? 0 : -ESRCH;
 }

@@ -71,6 +71,7 @@ static int systrap_init(struct cn_platform **out, int memfd)
         return -EOPNOTSUPP; /* how the stub would load fs_base otherwise is not built */
     if (!(p = calloc(1, sizeof(*p))))
         return rc;
+    handover_start();
     p->can_patch = __builtin_cpu_supports("bmi2") != 0;
     p->areas = MAP_FAILED;
     p->area_fd = -1;
@@ -141,6 +142,7 @@ const struct cn_platform_ops cn_systrap_ops = {
     .ctx_get_xstate = systrap_ctx_get_xstate,
     .ctx_set_xstate = systrap_ctx_set_xstate,
     .ctx_cpu_ns = systrap_ctx_cpu_ns,
+    .ctx_waited_ns = systrap_ctx_waited_ns,
     .vdso_symbol = systrap_vdso_symbol,
     .patch_entry = STUB_CALL_ENTRY,
     .failure_fd = systrap_failure_fd,

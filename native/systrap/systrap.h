@@ -89,6 +89,8 @@ struct cn_ctx {
     int dense;            /* how short its last stretches of guest code were */
     int misses;           /* spinning in vain, of late */
     u32 hits;             /* ... and not, since they were put apart */
+    u32 told_spin;        /* what the stub was told the last time */
+    u64 stub_spun, host_spun; /* TSC cycles, since it was made */
     u64 entered, left;    /* TSC of the last hand-over to the stub, and of its last stop */
     u64 together_until;   /* TSC before which they stay on one core */
     u64 patience;         /* how long the next time, in TSC cycles */
@@ -136,6 +138,9 @@ void birth_prepare(void *p, u32 slot, struct stub_ctrl *ctrl);
 void handover_place(struct cn_ctx *c);
 /* The next one comes with changed mappings. */
 void handover_flushes(struct cn_ctx *c);
+/* TSC cycles in ns; start: before the first. */
+void handover_start(void);
+u64 handover_ns(u64 cycles);
 /* Gives the turn to the stub. */
 void handover_give(struct cn_ctx *c);
 /* Until the turn is the sentry's again: 0, or -ESRCH when the process is gone. */
@@ -158,5 +163,6 @@ void systrap_ctx_answer(struct cn_ctx *c, u32 nr, int known, u32 value);
 int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len);
 int systrap_ctx_set_xstate(struct cn_ctx *c, const void *buf, u32 len);
 u64 systrap_ctx_cpu_ns(struct cn_ctx *c);
+u64 systrap_ctx_waited_ns(struct cn_ctx *c);
 
 #endif

@@ -108,7 +108,9 @@ def lstat(t: Task, path: int, buf: int) -> int:
 
 def fstat(t: Task, fd: int, buf: int) -> int:
     """fstat(2)"""
-    return put_stat(t, buf, t.fds.get(fd).getattr(), False)
+    file = t.fds.get(fd)
+    inode = file.inode
+    return put_stat(t, buf, file.getattr(), inode is not None and inode.sb.stable and inode.steady())
 
 
 def at_flags(flags: int, more: int = 0) -> int:
@@ -211,7 +213,11 @@ def faccessat2(t: Task, dirfd: int, path: int, mode: int, flags: int) -> int:
         creds = real_creds(creds)
         w.creds = creds
     w.run(name, False)
-    check_access(t, creds, walk.finish(w), mode)
+    stable = w.stable
+    place = walk.finish(w)
+    check_access(t, creds, place, mode)
+    if stable and place.dentry.inode is not None and place.dentry.inode.steady():
+        lib.cn_names_keep(t.native)
     return 0
 
 
