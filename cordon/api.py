@@ -62,12 +62,15 @@ class Result(Generic[AnyStr]):
         return f"Result(args={self.args!r}, verdict={self.verdict!r}, returncode={self.returncode})"
 
 
-class SandboxFailed(Exception):
-    """The command ran but did not end well; raised by `check=True`."""
+class SandboxFailed(subprocess.CalledProcessError):
+    """The command ran but did not end well; raised by `check=True`, as subprocess raises CalledProcessError."""
 
     def __init__(self, result: Result[Any]) -> None:
-        super().__init__(f"{result.args[0]}: {result.verdict}, status {result.returncode}")
+        super().__init__(result.returncode, result.args, result.stdout, result.stderr)
         self.result = result
+
+    def __str__(self) -> str:
+        return f"{self.result.args[0]}: {self.result.verdict}, status {self.returncode}"
 
 
 @overload

@@ -65,6 +65,10 @@ class AnonFile(File):
     def __init__(self, flags: int) -> None:
         super().__init__(F.O_RDWR | flags, None, shared_inode())
 
+    @property
+    def spliceable(self) -> bool:
+        return False
+
     def seek(self, t: Task, offset: int, whence: int) -> int:
         return 0
 

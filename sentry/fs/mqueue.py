@@ -12,11 +12,13 @@ from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.fs.tmpfs import TmpDir, TmpInode, TmpSuper
 from sentry.kernel import signals
+from sentry.kernel.ipc import limits as L
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.wait import WaitQueue
 from sentry.vfs.file import File
 
 if TYPE_CHECKING:
+    from sentry.kernel.ipc.limits import Limits
     from sentry.kernel.ipc.namespace import IpcNamespace
     from sentry.kernel.task import Task
     from sentry.kernel.threadgroup import ThreadGroup
@@ -25,11 +27,6 @@ if TYPE_CHECKING:
     from sentry.vfs.inode import Inode
     from sentry.vfs.mount import Path
 
-MAX_QUEUES: Final = 256
-MSG_DEFAULT: Final = 10
-MSGSIZE_DEFAULT: Final = 8192
-MSG_MAX: Final = 10  # /proc/sys/fs/mqueue
-MSGSIZE_MAX: Final = 8192
 HARD_MSG_MAX: Final = 65536
 HARD_MSGSIZE_MAX: Final = 16 << 20
 PRIO_MAX: Final = 32768
@@ -149,15 +146,21 @@ class QueueFile(File):
 class Root(TmpDir):
     """The directory; files made in it by open(2) are queues of default size."""
 
-    def __init__(self, sb: TmpSuper, attr: Attr) -> None:
+    def __init__(self, sb: TmpSuper, attr: Attr, limits: Limits) -> None:
         super().__init__(sb, attr)
-        self.maxmsg: int = MSG_DEFAULT
-        self.msgsize: int = MSGSIZE_DEFAULT
+        self.limits: Limits = limits
+        self.sizes: tuple[int, int] | None = None  # of the queue that is being made; None: the usual ones
+
+    def default_sizes(self) -> tuple[int, int]:
+        """(maxmsg, msgsize) of a queue that nobody said more of."""
+        v = self.limits.values
+        return min(v[L.MSG_MAX], v[L.MSG_DEFAULT]), min(v[L.MSGSIZE_MAX], v[L.MSGSIZE_DEFAULT])
 
     def make_file(self, mode: int, uid: int, gid: int) -> TmpInode:
-        if len(self.entries) >= MAX_QUEUES:
+        if len(self.entries) >= self.limits.values[L.QUEUES_MAX]:
             raise Errno(E.ENOSPC)
-        return Queue(self.fs, self.fs.new_attr(mode, uid, gid), self.maxmsg, self.msgsize)
+        maxmsg, msgsize = self.sizes or self.default_sizes()
+        return Queue(self.fs, self.fs.new_attr(mode, uid, gid), maxmsg, msgsize)
 
     def mkdir(self, name: bytes, mode: int, uid: int, gid: int) -> Inode:
         raise Errno(E.EPERM)
@@ -171,13 +174,13 @@ class Root(TmpDir):
     def link(self, name: bytes, inode: Inode) -> None:
         raise Errno(E.EPERM)
 
-    def make_queue(self, name: bytes, mode: int, uid: int, gid: int, maxmsg: int, msgsize: int) -> Queue:
+    def make_queue(self, name: bytes, mode: int, uid: int, gid: int, sizes: tuple[int, int]) -> Queue:
         """mq_open(3) with attributes."""
-        self.maxmsg, self.msgsize = maxmsg, msgsize
+        self.sizes = sizes
         try:
             queue = self.create(name, mode, uid, gid)
         finally:
-            self.maxmsg, self.msgsize = MSG_DEFAULT, MSGSIZE_DEFAULT
+            self.sizes = None
         assert isinstance(queue, Queue)
         return queue
 
@@ -191,7 +194,7 @@ def new(ipc: IpcNamespace, dev: int) -> Root:
     sb.magic = MQUEUE_MAGIC
     attr = sb.new_attr(S.S_IFDIR | S.S_ISVTX | 0o777, 0, 0)
     attr.nlink = 2
-    made = Root(sb, attr)
+    made = Root(sb, attr, ipc.limits)
     ipc.mqueues = made
     return made
 

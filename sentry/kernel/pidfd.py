@@ -24,6 +24,10 @@ class PidFile(File):
         self.tg: ThreadGroup = tg
         self.waitq = tg.exit_queue
 
+    @property
+    def spliceable(self) -> bool:
+        return False
+
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         raise Errno(E.EINVAL)
 

@@ -367,21 +367,6 @@ class AddressSpace:
         checked(lib.cn_mm_futex_key(self.native, addr, int(shared), out, out + 1))
         return int(out[0]), int(out[1])
 
-    # Straight between guest memory and where data lives
-
-    def host_read(self, fd: int, addr: int, count: int, offset: int) -> int:
-        """read(2) (offset -1) or pread(2) of a host descriptor into guest memory; bytes or -errno."""
-        return lib.cn_mm_host_read(self.native, fd, addr, count, offset)
-
-    def host_write(self, fd: int, addr: int, count: int, offset: int) -> int:
-        return lib.cn_mm_host_write(self.native, fd, addr, count, offset)
-
-    def object_read(self, obj: MemoryObject, addr: int, count: int, offset: int) -> int:
-        return lib.cn_mm_mobj_read(self.native, obj.native, addr, count, offset)
-
-    def object_write(self, obj: MemoryObject, addr: int, count: int, offset: int) -> int:
-        return lib.cn_mm_mobj_write(self.native, obj.native, addr, count, offset)
-
     # Questions
 
     def infos(self) -> list[ffi.CData]:

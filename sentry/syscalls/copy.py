@@ -10,21 +10,16 @@ from sentry.abi import poll as P
 from sentry.abi import signal as SIG
 from sentry.abi import stat as S
 from sentry.errors import Errno, Restart
-from sentry.fs.anon import AnonFile
 from sentry.fs.pipe import PAGE, PipeFile
 from sentry.kernel import signals
-from sentry.kernel.pidfd import PidFile
 from sentry.syscalls.io import read_iov
 from sentry.vfs import transfer
-from sentry.vfs.epoll import Epoll
-from sentry.vfs.file import WOULD_BLOCK, DirFile, File
-from sentry.vfs.inotify import Inotify
+from sentry.vfs.file import WOULD_BLOCK, File
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 CHUNK: Final = 1 << 18
-NO_STREAM: Final = (AnonFile, DirFile, Epoll, Inotify, PidFile)  # what splice(2) neither reads nor writes
 SPLICE_FLAGS: Final = F.SPLICE_F_MOVE | F.SPLICE_F_NONBLOCK | F.SPLICE_F_MORE | F.SPLICE_F_GIFT
 
 
@@ -180,7 +175,7 @@ def splice(t: Task, src: int, off_in: int, out: int, off_out: int, length: int, 
         return 0
     source_file = opened(t, src, False)
     target_file = opened(t, out, True)
-    if isinstance(source_file, NO_STREAM) or isinstance(target_file, NO_STREAM):
+    if not source_file.spliceable or not target_file.spliceable:
         raise Errno(E.EINVAL)
     wait = not flags & F.SPLICE_F_NONBLOCK
     count = min(length, transfer.MAX_RW)

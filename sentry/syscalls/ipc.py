@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from sentry.abi import capability as C
 from sentry.abi import errno as E
 from sentry.abi import ipc as I
 from sentry.errors import Errno
 from sentry.kernel import clock
-from sentry.kernel.ipc import msg, sem, shm
+from sentry.kernel.ipc import limits as L
+from sentry.kernel.ipc import sem, shm
 from sentry.kernel.ipc.registry import PERM, READ, WRITE
 from sentry.syscalls.time import read_ns
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from sentry.kernel.ipc.sem import SemSet
     from sentry.kernel.task import Task
 
+INT_MAX: Final = 0x7FFFFFFF
 SEMBUF: Final = struct.Struct("<Hhh")
 # SHM_STAT and its kin are numbers of Linux that the user headers show only partly.
 SHM_STAT_ANY: Final = 15
@@ -46,7 +49,8 @@ def shmctl(t: Task, ident: int, cmd: int, buf: int) -> int:
     """shmctl(2)."""
     ns = t.container.ipc.shm
     if cmd == I.IPC_INFO:
-        t.mm.write(buf, struct.pack("<5Q32x", shm.SHM_MAX, 1, 4096, 4096, shm.SHM_ALL))
+        v = ns.limits.values
+        t.mm.write(buf, struct.pack("<5Q32x", v[L.SHMMAX], 1, v[L.SHMMNI], v[L.SHMMNI], v[L.SHMALL]))
         return ns.registry.highest()
     if cmd == I.SHM_INFO:
         pages = sum(s.size + 4095 >> 12 for s in ns.registry.slots.values())
@@ -89,7 +93,7 @@ def semtimedop(t: Task, ident: int, ops: int, count: int, timeout: int) -> int:
     """semtimedop(2)."""
     if count < 1 or ident < 0:
         raise Errno(E.EINVAL)
-    if count > sem.SEMOPM:
+    if count > t.container.ipc.limits.values[L.SEMOPM]:
         raise Errno(E.E2BIG)
     raw = t.mm.read(ops, count * SEMBUF.size)
     deadline = clock.monotonic() + read_ns(t, timeout) if timeout else -1
@@ -103,7 +107,8 @@ def semctl(t: Task, ident: int, num: int, cmd: int, arg: int) -> int:
     if cmd in (I.IPC_INFO, I.SEM_INFO):
         used = len(ns.registry.slots) if cmd == I.SEM_INFO else 0
         total = sum(len(s.values) for s in ns.registry.slots.values()) if cmd == I.SEM_INFO else 0
-        t.mm.write(arg, struct.pack("<10i", 1024000000, 32000, 1024000000, 1024000000, sem.SEMMSL, sem.SEMOPM, 500,
+        v = ns.limits.values
+        t.mm.write(arg, struct.pack("<10i", v[L.SEMMNS], v[L.SEMMNI], v[L.SEMMNS], v[L.SEMMNS], v[L.SEMMSL], v[L.SEMOPM], 500,
                                     used or 20, sem.SEMVMX, total or sem.SEMVMX))  # fmt: skip
         return ns.registry.highest()
     if cmd in (I.SEM_STAT, SEM_STAT_ANY):
@@ -171,7 +176,7 @@ def msgget(t: Task, key: int, flags: int) -> int:
 
 def msgsnd(t: Task, ident: int, addr: int, size: int, flags: int) -> int:
     """msgsnd(2)."""
-    if size > msg.MSGMAX:
+    if size > t.container.ipc.limits.values[L.MSGMAX]:
         raise Errno(E.EINVAL)
     kind = t.mm.read_i64(addr)
     t.container.ipc.msg.send(t, ident, kind, t.mm.read(addr + 8, size), flags)
@@ -192,10 +197,11 @@ def msgctl(t: Task, ident: int, cmd: int, buf: int) -> int:
     ns = t.container.ipc.msg
     if cmd in (I.IPC_INFO, I.MSG_INFO):
         queues = ns.registry.slots.values()
-        pool, mapped, total = 512000, msg.MSGMNB, msg.MSGMNB
+        v = ns.limits.values
+        pool, mapped, total = v[L.MSGMNI] * v[L.MSGMNB] // 1024, v[L.MSGMNB], v[L.MSGMNB]
         if cmd == I.MSG_INFO:
             pool, mapped, total = len(queues), sum(len(q.messages) for q in queues), sum(q.bytes for q in queues)
-        t.mm.write(buf, struct.pack("<7iH2x", pool, mapped, msg.MSGMAX, msg.MSGMNB, 32000, 16, total, 0xFFFF))
+        t.mm.write(buf, struct.pack("<7iH2x", pool & INT_MAX, mapped, v[L.MSGMAX], v[L.MSGMNB], v[L.MSGMNI], 16, total, 0xFFFF))
         return ns.registry.highest()
     if cmd in (I.MSG_STAT, MSG_STAT_ANY):
         q = ns.registry.at(ident)
@@ -210,7 +216,7 @@ def msgctl(t: Task, ident: int, cmd: int, buf: int) -> int:
     elif cmd == I.IPC_SET:
         raw = t.mm.read(buf, PERM.size + 48)
         limit = int.from_bytes(raw[PERM.size + 40 : PERM.size + 48], "little")
-        if limit > msg.MSGMNB and t.creds.euid != 0:
+        if limit > ns.limits.values[L.MSGMNB] and not t.creds.has(C.CAP_SYS_RESOURCE):
             raise Errno(E.EPERM)
         q.set_perm(t, raw)
         q.limit = limit

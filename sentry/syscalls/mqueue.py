@@ -16,6 +16,7 @@ from sentry.errors import ERESTARTSYS, Errno
 from sentry.fs import mqueue
 from sentry.fs.mqueue import Notification, Queue, QueueFile
 from sentry.kernel import clock
+from sentry.kernel.ipc import limits as L
 from sentry.kernel.wait import NO_DEADLINE, wait_for
 from sentry.net.netlink.socket import NetlinkSocket
 from sentry.syscalls.socket import socket_of
@@ -43,13 +44,14 @@ def name_of(t: Task, addr: int) -> bytes:
     return name
 
 
-def sizes(t: Task, addr: int) -> tuple[int, int]:
+def sizes(t: Task, root: mqueue.Root, addr: int) -> tuple[int, int]:
     """(maxmsg, msgsize) for a new queue, within the limits."""
     if addr == 0:
-        return mqueue.MSG_DEFAULT, mqueue.MSGSIZE_DEFAULT
+        return root.default_sizes()
     _, maxmsg, msgsize, _, _, _, _, _ = ATTR.unpack(t.mm.read(addr, ATTR.size))
+    v = root.limits.values
     free = t.creds.has(C.CAP_SYS_RESOURCE)
-    most, largest = (mqueue.HARD_MSG_MAX, mqueue.HARD_MSGSIZE_MAX) if free else (mqueue.MSG_MAX, mqueue.MSGSIZE_MAX)
+    most, largest = (mqueue.HARD_MSG_MAX, mqueue.HARD_MSGSIZE_MAX) if free else (v[L.MSG_MAX], v[L.MSGSIZE_MAX])
     if not 0 < maxmsg <= most or not 0 < msgsize <= largest:
         raise Errno(E.EINVAL)
     if maxmsg * (msgsize + MESSAGE_OVERHEAD) > t.tg.limits.soft(R.RLIMIT_MSGQUEUE):
@@ -65,9 +67,9 @@ def mq_open(t: Task, uname: int, oflag: int, mode: int, uattr: int) -> int:
     if found is None:
         if not oflag & F.O_CREAT:
             raise Errno(E.ENOENT)
-        maxmsg, msgsize = sizes(t, uattr)
+        shape = sizes(t, root, uattr)
         kept = S.S_IFREG | mode & 0o777 & ~t.fs.umask
-        queue = root.make_queue(name, kept, t.creds.fsuid, t.creds.fsgid, maxmsg, msgsize)
+        queue = root.make_queue(name, kept, t.creds.fsuid, t.creds.fsgid, shape)
     else:
         if oflag & F.O_CREAT and oflag & F.O_EXCL:
             raise Errno(E.EEXIST)

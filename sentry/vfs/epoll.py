@@ -59,6 +59,10 @@ class Epoll(File):
         self.items: dict[tuple[int, int], EpollItem] = {}  # (fd, id of the description)
         self.ready: list[EpollItem] = []
 
+    @property
+    def spliceable(self) -> bool:
+        return False
+
     def describe(self) -> bytes:
         return b"anon_inode:[eventpoll]"
 

@@ -171,6 +171,11 @@ class File:
 
     # Data. `offset` is meaningful for seekable files, -1 for streams.
 
+    @property
+    def spliceable(self) -> bool:
+        """Does splice(2) read and write it?"""
+        return True
+
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         """Up to `count` bytes; b"" at the end of file; None when it would block."""
         raise Errno(E.EINVAL)
@@ -305,6 +310,10 @@ class File:
 
 class DirFile(File):
     """A directory opened for reading, over Inode.listing."""
+
+    @property
+    def spliceable(self) -> bool:
+        return False
 
     def listing(self, t: Task) -> bytes:
         inode = self.inode

@@ -12,7 +12,6 @@ from native._core import ffi, lib
 from sentry.abi import errno as E
 from sentry.abi import stat as S
 from sentry.errors import Errno
-from sentry.kernel.wait import WaitQueue
 from sentry.vfs import listing
 from sentry.vfs.attr import (
     SET_ATIME,
@@ -247,13 +246,3 @@ class Inode:
 
     def __del__(self) -> None:
         self.dropped()
-
-
-class Pollable:
-    """Anything with readiness: a wait queue and the events that are ready now."""
-
-    def __init__(self) -> None:
-        self.waitq: WaitQueue = WaitQueue()
-
-    def poll(self) -> int:
-        raise NotImplementedError

@@ -96,6 +96,10 @@ class Inotify(File):
         super().__init__(flags, None, shared_inode())
         self.events: Events = Events(self)
 
+    @property
+    def spliceable(self) -> bool:
+        return False
+
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         events = self.events
         queue = events.queue

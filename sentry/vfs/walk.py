@@ -17,7 +17,7 @@ from sentry.errors import Errno
 from sentry.vfs import access
 from sentry.vfs.dcache import CACHE
 from sentry.vfs.inode import Inode
-from sentry.vfs.mount import Dentry, FSContext, Mount, Path
+from sentry.vfs.mount import Dentry, Mount, Path
 
 if TYPE_CHECKING:
     from sentry.kernel.creds import Creds
@@ -399,8 +399,3 @@ def path_bytes(path: Path, fs_root: Path) -> bytes:
     if deleted:
         text += b" (deleted)"
     return text
-
-
-def context(root: Path) -> FSContext:
-    """A first task's file system context."""
-    return FSContext(root, root)

@@ -10,7 +10,7 @@ from sentry.abi import errno as E
 from sentry.errors import Errno
 from sentry.fs import devpts, pipe
 from sentry.fs.generated import GenDir, GenFile, GenSuper
-from sentry.fs.proc import netctl
+from sentry.fs.proc import ipcctl, netctl
 from sentry.fs.proc.status import parse_int
 from sentry.kernel.pidns import PID_MAX
 from sentry.syscalls import system as machine
@@ -126,13 +126,6 @@ def populate(root: GenDir, sb: GenSuper, kernel: Kernel) -> None:
             b"seccomp/actions_avail": b"kill_process kill_thread trap errno trace log allow",
             b"sched_child_runs_first": b"0",
             b"sched_rr_timeslice_ms": b"100",
-            b"sem": b"32000\t1024000000\t500\t32000",
-            b"shmmax": b"18446744073692774399",
-            b"shmall": b"18446744073692774399",
-            b"shmmni": b"4096",
-            b"msgmax": b"8192",
-            b"msgmnb": b"16384",
-            b"msgmni": b"32000",
             b"random/boot_id": boot_id,
             b"random/entropy_avail": b"256",
             b"random/poolsize": b"256",
@@ -183,10 +176,8 @@ def populate(root: GenDir, sb: GenSuper, kernel: Kernel) -> None:
     add(fs, sb, b"file-nr", file_nr, None)
     for name, number in ((b"max_queued_events", 16384), (b"max_user_instances", 128), (b"max_user_watches", 65536)):
         add(fs.dir(b"inotify"), sb, name, Fixed(b"%d" % number).get, None)
-    for name, number in (
-        (b"msg_default", 10), (b"msg_max", 10), (b"msgsize_default", 8192), (b"msgsize_max", 8192), (b"queues_max", 256)
-    ):  # fmt: skip
-        add(fs.dir(b"mqueue"), sb, name, Fixed(b"%d" % number).get, None)
+    for path, numbers in ipcctl.SETTINGS:
+        add(sys, sb, path, numbers.get, numbers.put)
     add(fs.dir(b"epoll"), sb, b"max_user_watches", Fixed(b"1000000").get, None)
     add(sys.dir(b"vm"), sb, b"overcommit_memory", Fixed(b"0").get, None)
 

@@ -10,15 +10,14 @@ from sentry.abi import ipc as I
 from sentry.abi import poll as P
 from sentry.errors import ERESTARTNOHAND, Errno
 from sentry.kernel import clock
+from sentry.kernel.ipc import limits as L
 from sentry.kernel.ipc.registry import READ, WRITE, IpcObject, Registry
 from sentry.kernel.wait import NO_DEADLINE, WaitQueue, wait_for
 
 if TYPE_CHECKING:
+    from sentry.kernel.ipc.limits import Limits
     from sentry.kernel.task import Task
 
-MSGMAX: Final = 8192
-MSGMNI: Final = 32000  # queues
-MSGMNB: Final = 16384
 TAIL: Final = struct.Struct("<qqqQQQiiQQ")
 
 
@@ -29,11 +28,11 @@ class Message:
 
 
 class MessageQueue(IpcObject):
-    def __init__(self, t: Task, key: int, mode: int) -> None:
+    def __init__(self, t: Task, key: int, mode: int, limit: int) -> None:
         super().__init__(t, key, mode)
         self.messages: list[Message] = []
         self.bytes: int = 0
-        self.limit: int = MSGMNB
+        self.limit: int = limit
         self.stime: int = 0
         self.rtime: int = 0
         self.lspid: int = 0
@@ -77,16 +76,19 @@ class MessageQueue(IpcObject):
 class MessageQueues:
     """The queues of a namespace."""
 
-    def __init__(self) -> None:
-        self.registry: Registry[MessageQueue] = Registry(MSGMNI)
+    def __init__(self, limits: Limits) -> None:
+        self.limits: Limits = limits
+        self.registry: Registry[MessageQueue] = Registry(limits, L.MSGMNI)
 
     def get(self, t: Task, key: int, flags: int) -> int:
         found = self.registry.lookup(t, key, flags)
-        return found.ident if found is not None else self.registry.add(MessageQueue(t, key, flags))
+        if found is not None:
+            return found.ident
+        return self.registry.add(MessageQueue(t, key, flags, self.limits.values[L.MSGMNB]))
 
     def send(self, t: Task, ident: int, kind: int, data: bytes, flags: int) -> None:
         q = self.registry.find(ident)
-        if kind < 1 or len(data) > MSGMAX:
+        if kind < 1 or len(data) > self.limits.values[L.MSGMAX]:
             raise Errno(E.EINVAL)
         q.permit(t, WRITE)
         if not q.fits(len(data)):

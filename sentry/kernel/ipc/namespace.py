@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sentry.kernel.ipc.limits import Limits
 from sentry.kernel.ipc.msg import MessageQueues
 from sentry.kernel.ipc.sem import Semaphores
 from sentry.kernel.ipc.shm import SharedMemory
@@ -18,9 +19,10 @@ class IpcNamespace:
     def __init__(self, ident: int = 0) -> None:
         self.ident: int = ident  # /proc/PID/ns/ipc tells them apart
         self.mqueues: object | None = None  # root of the POSIX message queues (sentry/fs/mqueue.py)
-        self.shm: SharedMemory = SharedMemory()
-        self.sem: Semaphores = Semaphores()
-        self.msg: MessageQueues = MessageQueues()
+        self.limits: Limits = Limits()
+        self.shm: SharedMemory = SharedMemory(self.limits)
+        self.sem: Semaphores = Semaphores(self.limits)
+        self.msg: MessageQueues = MessageQueues(self.limits)
 
 
 def thread_ended(t: Task, last: bool) -> None:

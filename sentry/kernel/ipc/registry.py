@@ -11,11 +11,12 @@ from sentry.abi import errno as E
 from sentry.abi import ipc as I
 from sentry.errors import Errno
 from sentry.kernel import clock
+from sentry.kernel.ipc.limits import IPCMNI
 
 if TYPE_CHECKING:
+    from sentry.kernel.ipc.limits import Limits
     from sentry.kernel.task import Task
 
-MAX_OBJECTS: Final = 32768
 PERM: Final = struct.Struct("<iIIIIIHH4xQQ")  # struct ipc64_perm
 READ: Final = 0o444
 WRITE: Final = 0o222
@@ -76,8 +77,9 @@ T = TypeVar("T", bound=IpcObject)
 class Registry(Generic[T]):
     """Objects of one kind. An id is the slot plus a sequence number, so that ids are not soon used again."""
 
-    def __init__(self, most: int = MAX_OBJECTS) -> None:
-        self.most: int = most
+    def __init__(self, limits: Limits, most: int) -> None:
+        self.limits: Limits = limits
+        self.most: int = most  # place of the limit on their number
         self.slots: dict[int, T] = {}
         self.keys: dict[int, T] = {}
         self.next_seq: int = 0
@@ -100,16 +102,16 @@ class Registry(Generic[T]):
 
     def add(self, obj: T) -> int:
         """Gives a new object its id; ENOSPC."""
+        if len(self.slots) >= self.limits.values[self.most]:
+            raise Errno(E.ENOSPC)
         if self.free:
             slot = heapq.heappop(self.free)
-        elif self.fresh < self.most:
+        else:
             slot = self.fresh
             self.fresh += 1
-        else:
-            raise Errno(E.ENOSPC)
         obj.seq = self.next_seq
         self.next_seq = (self.next_seq + 1) & 0x7FFF
-        obj.ident = obj.seq * MAX_OBJECTS + slot
+        obj.ident = obj.seq * IPCMNI + slot
         self.slots[slot] = obj
         if obj.key != I.IPC_PRIVATE:
             self.keys[obj.key] = obj
@@ -119,7 +121,7 @@ class Registry(Generic[T]):
         """EINVAL for an id that never was, EIDRM for one that is gone."""
         if ident < 0:
             raise Errno(E.EINVAL)
-        obj = self.slots.get(ident % MAX_OBJECTS)
+        obj = self.slots.get(ident % IPCMNI)
         if obj is None:
             raise Errno(E.EINVAL)
         if obj.ident != ident:
@@ -128,7 +130,7 @@ class Registry(Generic[T]):
 
     def at(self, index: int) -> T:
         """The object in a slot (the *_STAT commands), of which an id says the same, too."""
-        obj = None if index < 0 else self.slots.get(index % MAX_OBJECTS)
+        obj = None if index < 0 else self.slots.get(index % IPCMNI)
         if obj is None:
             raise Errno(E.EINVAL)
         return obj
@@ -136,7 +138,7 @@ class Registry(Generic[T]):
     def remove(self, obj: T) -> None:
         """IPC_RMID: the id is free."""
         obj.removed = True
-        slot = obj.ident % MAX_OBJECTS
+        slot = obj.ident % IPCMNI
         if self.slots.pop(slot, None) is not None:
             heapq.heappush(self.free, slot)
         self.forget_key(obj)

@@ -10,16 +10,15 @@ from sentry.abi import ipc as I
 from sentry.abi import poll as P
 from sentry.errors import ERESTARTNOHAND, Errno, Restart
 from sentry.kernel import clock
+from sentry.kernel.ipc import limits as L
 from sentry.kernel.ipc.registry import READ, WRITE, IpcObject, Registry
 from sentry.kernel.wait import INTERRUPTED, TIMEOUT, TaskWaiter, WaitQueue
 
 if TYPE_CHECKING:
+    from sentry.kernel.ipc.limits import Limits
     from sentry.kernel.task import Task
 
-SEMMSL: Final = 32000
-SEMOPM: Final = 500
 SEMVMX: Final = 32767
-SEMMNI: Final = 32000  # sets
 TAIL: Final = struct.Struct("<qqqqQQQ")
 BLOCKED: Final = -1
 
@@ -82,16 +81,19 @@ class SemSet(IpcObject):
 class Semaphores:
     """The sets of a namespace."""
 
-    def __init__(self) -> None:
-        self.registry: Registry[SemSet] = Registry(SEMMNI)
+    def __init__(self, limits: Limits) -> None:
+        self.limits: Limits = limits
+        self.registry: Registry[SemSet] = Registry(limits, L.SEMMNI)
 
     def get(self, t: Task, key: int, count: int, flags: int) -> int:
-        if not 0 <= count <= SEMMSL:
+        if not 0 <= count <= self.limits.values[L.SEMMSL]:
             raise Errno(E.EINVAL)
         found = self.registry.lookup(t, key, flags)
         if found is None:
             if count == 0:
                 raise Errno(E.EINVAL)
+            if sum(len(s.values) for s in self.registry.slots.values()) + count > self.limits.values[L.SEMMNS]:
+                raise Errno(E.ENOSPC)
             return self.registry.add(SemSet(t, key, flags, count))
         if count > len(found.values):
             raise Errno(E.EINVAL)

@@ -10,19 +10,18 @@ from sentry.abi import ipc as I
 from sentry.abi import mman as MM
 from sentry.errors import Errno
 from sentry.kernel import clock
+from sentry.kernel.ipc import limits as L
 from sentry.kernel.ipc.registry import READ, WRITE, IpcObject, Registry
 from sentry.mm.objects import MemoryObject
 
 if TYPE_CHECKING:
+    from sentry.kernel.ipc.limits import Limits
     from sentry.kernel.task import Task
 
-SHM_MAX: Final = (1 << 64) - 1 - (1 << 24)  # as Linux tells: no limit but the memory there is
-SHM_ALL: Final = SHM_MAX  # pages
 LARGEST: Final = 1 << 46  # what an object can be
 DEST: Final = 0o1000
 LOCKED: Final = 0o2000
 PAGE: Final = 4096
-SHMMNI: Final = 4096  # segments
 TAIL: Final = struct.Struct("<QqqqiiQQQ")
 
 
@@ -47,8 +46,9 @@ class Segment(IpcObject):
 class SharedMemory:
     """The segments of a namespace."""
 
-    def __init__(self) -> None:
-        self.registry: Registry[Segment] = Registry(SHMMNI)
+    def __init__(self, limits: Limits) -> None:
+        self.limits: Limits = limits
+        self.registry: Registry[Segment] = Registry(limits, L.SHMMNI)
         self.dying: list[Segment] = []  # removed, still attached
 
     def attached(self, t: Task, seg: Segment) -> int:
@@ -57,11 +57,17 @@ class SharedMemory:
         spaces = {id(m.mm): m.mm for m in t.kernel.every_task() if m.alive}
         return sum(mm.attachments(ident) for mm in spaces.values())
 
+    def pages(self) -> int:
+        """Of all segments."""
+        return sum((s.size + PAGE - 1) // PAGE for s in [*self.registry.slots.values(), *self.dying])
+
     def get(self, t: Task, key: int, size: int, flags: int) -> int:
         seg = self.registry.lookup(t, key, flags)
         if seg is None:
-            if not 1 <= size <= SHM_MAX:
+            if not 1 <= size <= self.limits.values[L.SHMMAX]:
                 raise Errno(E.EINVAL)
+            if self.pages() + (size + PAGE - 1) // PAGE > self.limits.values[L.SHMALL]:
+                raise Errno(E.ENOSPC)
             if size > LARGEST:
                 raise Errno(E.ENOMEM)
             return self.registry.add(Segment(t, key, flags, size))
