@@ -40,6 +40,7 @@ class State:
 
 
 STATE: Final = State()
+RENAMED: Final = 1 << 27  # an entry got another name in the same directory: not for inotify, but for F_NOTIFY
 
 
 def attach(watch: Watch) -> None:
@@ -68,7 +69,7 @@ def emit(inode: Inode, mask: int, name: bytes = b"", cookie: int = 0, unlinked: 
     if watches is None:
         return
     for watch in watches[:]:
-        if watch.mask & mask & I.IN_ALL_EVENTS or mask & (I.IN_IGNORED | I.IN_UNMOUNT):
+        if watch.mask & mask & (I.IN_ALL_EVENTS | RENAMED) or mask & (I.IN_IGNORED | I.IN_UNMOUNT):
             if unlinked and watch.mask & I.IN_EXCL_UNLINK:
                 continue
             watch.queue.event(watch, mask, cookie, name)
@@ -100,6 +101,8 @@ def moved(old: Inode, name: bytes, new: Inode, newname: bytes, child: Inode) -> 
     if STATE.watches:
         STATE.cookie = (STATE.cookie + 1) & 0x7FFFFFFF
         directory = child.mode & S.S_IFMT == S.S_IFDIR
+        if old is new:
+            emit(old, RENAMED, name)
         entry(old, I.IN_MOVED_FROM, name, directory, STATE.cookie)
         entry(new, I.IN_MOVED_TO, newname, directory, STATE.cookie)
         emit(child, I.IN_MOVE_SELF)

@@ -37,7 +37,7 @@ EVENTS: Final = (
     (F.DN_MODIFY, I.IN_MODIFY),
     (F.DN_CREATE, I.IN_CREATE | I.IN_MOVED_TO),
     (F.DN_DELETE, I.IN_DELETE | I.IN_MOVED_FROM),
-    (F.DN_RENAME, I.IN_MOVED_FROM),
+    (F.DN_RENAME, notify.RENAMED),
     (F.DN_ATTRIB, I.IN_ATTRIB),
 )
 
@@ -120,8 +120,8 @@ class DirectoryNotifier(EventQueue):
         self.watch: Watch | None = None
 
     def event(self, watch: Watch, mask: int, cookie: int, name: bytes) -> None:
-        if not name:
-            return  # of the directory itself
+        if mask & (I.IN_IGNORED | I.IN_UNMOUNT):
+            return
         file = self.file
         if file.signal_owner is not None:
             file.signal_owner.send(file, self.fd, SIG.POLL_MSG, P.POLLIN | P.POLLRDNORM | P.POLLMSG)

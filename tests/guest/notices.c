@@ -8,11 +8,13 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -104,6 +106,41 @@ static void no_streams(void)
     }
 }
 
+static int parent_fd, child_fd;
+static char heard[64];
+
+static void on_change(int sig, siginfo_t *si, void *context)
+{
+    strcat(heard, si->si_fd == parent_fd ? "p" : si->si_fd == child_fd ? "c" : "?");
+    (void)sig, (void)context;
+}
+
+/* F_NOTIFY: each line says which of a directory (p) and one in it (c) heard of a change. */
+static void by_directory(void)
+{
+    struct sigaction sa = {.sa_sigaction = on_change, .sa_flags = SA_SIGINFO};
+    char path[] = "/tmp/noticesXXXXXX";
+    const long what = DN_MULTISHOT | DN_ATTRIB | DN_RENAME | DN_CREATE | DN_DELETE;
+    if (!mkdtemp(path) || chdir(path) || mkdir("d", 0700)) return;
+    sigaction(SIGRTMIN, &sa, NULL);
+    close(open("f", O_CREAT | O_WRONLY, 0600));
+    parent_fd = open(".", O_RDONLY), child_fd = open("d", O_RDONLY);
+    int fds[] = {parent_fd, child_fd};
+#define DO(flags, e) \
+    for (int i = 0; i < 2; i++) fcntl(fds[i], F_SETSIG, SIGRTMIN), fcntl(fds[i], F_NOTIFY, (flags)); \
+    heard[0] = 0, (void)(e), printf("%s: %s\n", #e, heard); \
+    for (int i = 0; i < 2; i++) fcntl(fds[i], F_NOTIFY, 0)
+    DO(what, chmod("d", 0755));
+    DO(what, chmod("f", 0644));
+    DO(DN_MULTISHOT | DN_RENAME, rename("f", "d/f"));
+    DO(DN_MULTISHOT | DN_RENAME, rename("d/f", "d/g"));
+    DO(DN_MULTISHOT | DN_RENAME, rename("d", "e"));
+    DO(what, rename("e/g", "g"));
+    DO(what, unlink("g"));
+    DO(DN_CREATE, mkdir("e/x", 0700));
+    rmdir("e/x"), rmdir("e"), chdir("/"), rmdir(path);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -119,5 +156,6 @@ int main(void)
     SHOW(socketpair(AF_INET, SOCK_STREAM, 17, pair));
     no_streams();
     mount_table();
+    by_directory();
     return 0;
 }
