@@ -18,7 +18,7 @@ from tests.oci.conftest import Podman, eventually, run
 from tests.programs.terminal import Terminal
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.02; done"
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i > /out/count; sleep 0.02; done"
 
 
 def daemon(argv: list[str], socket: Path, log: Path) -> subprocess.Popen[bytes]:
@@ -33,6 +33,18 @@ def daemon(argv: list[str], socket: Path, log: Path) -> subprocess.Popen[bytes]:
         time.sleep(0.1)
     time.sleep(0.5)
     return p
+
+
+def number(file: Path) -> int:
+    """The count that COUNTER is at, -1 while there is none."""
+    text = file.read_text().strip() if file.exists() else ""
+    return int(text) if text else -1
+
+
+def stands_still(file: Path) -> bool:
+    before = number(file)
+    time.sleep(0.5)
+    return number(file) == before
 
 
 def stop(p: subprocess.Popen[bytes]) -> None:
@@ -137,6 +149,57 @@ def test_ctr_terminal(ctr: Ctr) -> None:
         t.expect("41 101")
         t.type("exit 6\n")
         assert t.wait() == 6
+
+
+def test_ctr_pause(ctr: Ctr, tmp_path: Path) -> None:
+    """What is paused makes no progress; exec with a terminal of its own."""
+    options = ("-d", "--mount", f"type=bind,src={tmp_path},dst=/out,options=rbind:rw")
+    assert run(ctr.run_args("p", "sh", "-c", COUNTER, options=options)).status == 0
+    count = tmp_path / "count"
+    eventually("it counts", lambda: number(count) > 3)
+    assert ctr("task", "pause", "p").status == 0
+    assert stands_still(count)
+    assert ctr("task", "resume", "p").status == 0
+    assert not stands_still(count)
+    with Terminal(
+        ctr.argv("task", "exec", "-t", "--exec-id", "x", "p", "sh"), Path("/"), os.environ, 30, 90
+    ) as t:
+        t.expect("# ", 60)
+        t.resize(40, 100)
+        time.sleep(0.5)
+        t.type("stty size\n")
+        t.expect("40 100")
+        t.type("exit 4\n")
+        assert t.wait() == 4
+    ctr("task", "kill", "-s", "KILL", "p")
+    eventually("it stopped", lambda: "STOPPED" in ctr("task", "ls").out)
+    assert "137" in ctr("task", "rm", "p").err
+    ctr("container", "rm", "p")
+
+
+@pytest.mark.parametrize(("command", "status"), [("/not-executable", 126), ("no-such-program", 127)])
+def test_buildah_exit_codes(podman: Podman, tmp_path: Path, command: str, status: int) -> None:
+    """buildah run ends with the status that its runtime ends with."""
+    base = [
+        "buildah",
+        "--root",
+        f"{podman.where}/root",
+        "--runroot",
+        f"{podman.where}/run",
+        "--storage-driver",
+        "vfs",
+    ]
+    made = run([*base, "from", "localhost/busybox:test"], CONTAINERS_CONF=str(podman.conf))
+    assert made.status == 0, made.err
+    name = made.out.strip()
+    argv = [*base, "run", "--runtime", CORDON, "--isolation", "oci", "--network", "none", name]
+    try:
+        d = run([*argv, "sh", "-c", "exit 7"], CONTAINERS_CONF=str(podman.conf))
+        assert d.status == 7, d.err
+        d = run([*argv, "sh", "-c", f"{command}; exit $?"], CONTAINERS_CONF=str(podman.conf))
+        assert d.status == status, d.err
+    finally:
+        run([*base, "rm", name], CONTAINERS_CONF=str(podman.conf))
 
 
 class Docker:
@@ -268,6 +331,81 @@ def test_docker_terminal(docker: Docker) -> None:
         t.expect("# ")
         t.type("exit 4\n")
         assert t.wait() == 4
+
+
+def test_docker_pause_and_exec_terminal(docker: Docker, tmp_path: Path) -> None:
+    docker.run("-d", "--name", "pause1", "-v", f"{tmp_path}:/out", "busybox:test", "sh", "-c", COUNTER)
+    count = tmp_path / "count"
+    eventually("it counts", lambda: number(count) > 3)
+    docker.ok("pause", "pause1")
+    assert stands_still(count)
+    docker.ok("unpause", "pause1")
+    assert not stands_still(count)
+    with Terminal(docker.argv("exec", "-it", "pause1", "sh"), Path("/"), os.environ, 30, 90) as t:
+        t.expect("# ", 60)
+        time.sleep(0.5)  # the client listens for resizes a moment later
+        t.resize(40, 100)
+        time.sleep(0.5)
+        t.type("stty size; echo to-the-host > /tmp/g\n")
+        t.expect("40 100")
+        t.type("exit 4\n")
+        assert t.wait() == 4
+    docker.ok("cp", "pause1:/tmp/g", str(tmp_path / "g"))
+    assert (tmp_path / "g").read_text() == "to-the-host\n"
+    docker.ok("kill", "pause1")
+    assert docker.ok("wait", "pause1") == "137\n"
+
+
+def test_docker_prestart_hook(docker: Docker) -> None:
+    """Docker gives each container a prestart hook that sets its network up; cordon runs it where runc does."""
+    docker.run("-d", "--name", "hook1", "busybox:test", "sleep", "1000")
+    ident = docker.ok("inspect", "--format", "{{.Id}}", "hook1").strip()
+    bundle = docker.socket.parent.parent / "state" / "io.containerd.runtime.v2.task" / "moby" / ident
+    hooks = json.loads((bundle / "config.json").read_text())["hooks"]["prestart"]
+    assert "libnetwork-setkey" in hooks[0]["args"]
+    assert docker.ok("inspect", "--format", "{{.State.Running}}", "hook1") == "true\n"
+    assert docker.ok("inspect", "--format", "{{.NetworkSettings.SandboxKey}}", "hook1").strip()
+
+
+def test_docker_limits(docker: Docker, tmp_path: Path) -> None:
+    """Read-only root, tmpfs, volumes, users, capabilities, no new privileges, seccomp, pids, --init."""
+
+    def out(*args: str) -> str:
+        d = docker.run("--rm", *args)
+        return d.out if d.status == 0 else f"{d.status}: {d.out}{d.err}"
+
+    box = ("busybox:test", "sh", "-c")
+    assert "Read-only file system" in out("--read-only", *box, "touch /f")
+    assert out("--read-only", "--tmpfs", "/t:size=1m", *box, "touch /t/f && ls /t") == "f\n"
+    (tmp_path / "f").write_text("host\n")
+    assert "Read-only file system" in out("-v", f"{tmp_path}:/v:ro", *box, "cat /v/f && touch /v/g")
+    assert out("-v", f"{tmp_path}:/v", *box, "echo guest > /v/g") == ""
+    assert (tmp_path / "g").read_text() == "guest\n"
+    assert out("--user", "1000:1000", *box, "id -u; id -g") == "1000\n1000\n"
+    assert "not permitted" in out("--cap-drop", "CHOWN", *box, "touch /f && chown 5 /f")
+    assert (
+        out("--security-opt", "no-new-privileges", *box, "grep NoNewPrivs /proc/self/status")
+        == "NoNewPrivs:\t1\n"
+    )
+    profile = tmp_path / "seccomp.json"
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    assert "not permitted" in out("--security-opt", f"seccomp={profile}", *box, "mkdir /d")
+    limited = out("--pids-limit", "10", *box, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 1 & done; wait")
+    assert "can't fork" in limited
+    restarts = docker.run("-d", "--name", "again", "--restart", "on-failure:2", *box, "exit 3")
+    assert restarts.status == 0
+    eventually(
+        "it was restarted twice",
+        lambda: docker.ok("inspect", "--format", "{{.RestartCount}}", "again") == "2\n",
+        30,
+    )
+    health = ("--health-cmd", "test -e /ok", "--health-interval", "1s", "--health-retries", "2")
+    docker.run("-d", "--name", "health", *health, *box, "touch /ok; sleep 1000")
+    state = ("inspect", "--format", "{{.State.Health.Status}}", "health")
+    eventually("it is healthy", lambda: docker.ok(*state) == "healthy\n", 30)
+    docker.ok("exec", "health", "rm", "/ok")
+    eventually("it is unhealthy", lambda: docker.ok(*state) == "unhealthy\n", 30)
 
 
 def test_docker_stop_kills_in_the_end(docker: Docker) -> None:
