@@ -40,24 +40,21 @@ static u64 page_before(struct cn_mm *mm, u64 addr)
 int private_copy(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *src)
 {
     u64 near = page_before(mm, start), n = pages(end - start);
-    i64 page = src ? memfile_alloc_dirty(n, near) : memfile_alloc(n, near, pages(start));
-    i64 rc = 0;
+    i64 page = src ? memfile_alloc_copy(n, near, src, end - start)
+                   : memfile_alloc(n, near, pages(start));
+    int rc;
 
+    if (page == -ENOSPC)
+        return memfile_relieve() ? 0 : -ENOMEM; /* 0: others gave memory back, the access faults again */
     if (page < 0)
-        return (int)page;
-    if (src) {
-        rc = memfile_write((u64)page, src, end - start);
-        rc = rc == (i64)(end - start) ? 0 : rc < 0 ? rc : -EFAULT;
-    }
-    if (!rc) /* forget what was there only now that nothing can fail but the sentry's own memory */
-        rc = pma_remove(mm, start, end);
+        return page == -EFAULT ? -ENXIO : (int)page;
+    /* Forget what was there only now that nothing can fail but the sentry's own memory. */
+    rc = pma_remove(mm, start, end);
     if (!rc)
         rc = pma_add(mm, start, end, (u64)page, 0);
     if (rc) {
         memfile_unref((u64)page, n);
-        if (rc == -ENOSPC && memfile_relieve())
-            return 0; /* others gave memory back: the access faults again */
-        return rc == -ENOSPC ? -ENOMEM : rc == -EFAULT ? -ENXIO : (int)rc;
+        return rc;
     }
     if (src)
         host_map_present(mm, start, end, (u64)page, host_prot(v->prot, 0));

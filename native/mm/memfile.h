@@ -34,8 +34,8 @@ i64 memfile_alloc(u64 n, u64 near, u64 like);
 /* Pages of zeros as from memfile_alloc, made of ones that had an owner; their memory is there, so
  * that using them costs less. -ENOMEM when none are at hand. */
 i64 memfile_alloc_used(u64 n, u64 near);
-/* The same, but the contents are anything: the caller overwrites every byte. */
-i64 memfile_alloc_dirty(u64 n, u64 near);
+/* Pages with a copy of src, bytes of them (whole pages): -ENOMEM, -ENOSPC (limit) or -EFAULT (source). */
+i64 memfile_alloc_copy(u64 n, u64 near, const void *src, u64 bytes);
 void memfile_ref(u64 page, u64 n);
 /* Drops one reference of each page; pages without any may be allocated again. */
 void memfile_unref(u64 page, u64 n);

@@ -127,12 +127,7 @@ static int copy_pages(struct cn_mm *child, u64 at, u64 end, u64 from, struct ear
     if (!memfile_has_data(from, n)) {
         page = memfile_alloc(n, 0, pages(at));
     } else {
-        page = memfile_alloc_dirty(n, 0);
-        if (page >= 0 &&
-            memfile_write((u64)page, memfile_ptr(from), end - at) != (i64)(end - at)) {
-            memfile_unref((u64)page, n);
-            return 0;
-        }
+        page = memfile_alloc_copy(n, 0, memfile_ptr(from), end - at);
     }
     if (page < 0)
         return 0;
