@@ -43,7 +43,9 @@ def inspect(podman: Podman, name: str, what: str) -> str:
     ],
 )
 def test_run(podman: Podman, command: list[str], status: int, out: str) -> None:
-    d = podman("run", "--rm", "-i", *QUIET, IMAGE, *command, data=b"typed")
+    # Not always -i: podman 4.3 may lose the output of what ends without reading its input (runc: 5 of 100 runs).
+    more = ("-i",) if command == ["cat"] else ()
+    d = podman("run", "--rm", *more, *QUIET, IMAGE, *command, data=b"typed")
     assert (d.status, d.out) == (status, out), d.err
 
 
