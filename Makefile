@@ -25,9 +25,10 @@ test: build .cache/test-packages ## lint, then run all tests
 	export CORDON_COMMAND=$(CURDIR)/$(BIN)/cordon; timeout 4000 $(BIN)/python -m pytest $(MARKS) $(TESTS) || \
 	{ echo "once more, what failed:"; timeout 900 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(MARKS) $(TESTS); }
 
-lint: .cache/native ## ruff, mypy --strict, generated files
+lint: .cache/native ## ruff, mypy --strict, warnings of gcc, generated files
 	$(BIN)/ruff check $(wildcard $(LINTED))
 	$(BIN)/mypy
+	echo native/*/*.c native/tests/*.c | xargs -n 8 gcc -fsyntax-only -std=gnu11 -D_GNU_SOURCE= -Wall -Wextra -Werror -Inative
 	$(BIN)/python native/build_native.py --check
 	$(BIN)/python tools/gen_abi.py --check
 	$(BIN)/python tools/gen_seccomp.py --check

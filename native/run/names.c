@@ -212,7 +212,7 @@ enum cn_fast fast_newfstatat(struct cn_task *t)
     char first[1];
 
     if (flags == AT_EMPTY_PATH && (i32)t->regs.rdi >= 0 &&
-        cn_mm_copy_in(cn_task_mm(t), first, t->regs.rsi, 1) == 0 && !first[0])
+        cn_mm_copy_in(cn_task_mm(t), t->regs.rsi, first, 1) == 0 && !first[0])
         return file_question(t, (i32)t->regs.rdi) ? tell(t, t->regs.rdx) : CN_UPCALL;
     if (flags & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT))
         return CN_UPCALL;
