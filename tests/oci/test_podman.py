@@ -251,6 +251,16 @@ def test_options(podman: Podman, options: list[str], command: str, out: str) -> 
     assert podman.ok("run", "--rm", *QUIET, *options, IMAGE, *words) == out
 
 
+def test_sysctl(podman: Podman) -> None:
+    """Settings of the container's IPC namespace, which is its own."""
+    keys = {"kernel.shmmax": "65536", "kernel.msgmni": "77", "kernel.sem": "100\t1000\t50\t60"}
+    options = [o for key, value in keys.items() for o in ("--sysctl", f"{key}={value}")]
+    shown = "".join(value + "\n" for value in keys.values())
+    files = ["/proc/sys/" + key.replace(".", "/") for key in keys]
+    assert podman.ok("run", "--rm", *QUIET, *options, IMAGE, "cat", *files) == shown
+    assert podman.ok("run", "--rm", *QUIET, IMAGE, "cat", *files) != shown
+
+
 def test_seccomp_profile(podman: Podman, tmp_path: Path) -> None:
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
