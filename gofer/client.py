@@ -47,6 +47,17 @@ class Part:
         self.data: bytes = data
 
 
+class Block:
+    """A directory that was listed ahead."""
+
+    def __init__(self, parent: int, path: int, dev: int, name: bytes, part: Part) -> None:
+        self.parent: int = parent  # 0: the directory that was asked for; n: the n-th block; C.BESIDE: the former's parent
+        self.path: int = path
+        self.dev: int = dev
+        self.name: bytes = name
+        self.part: Part = part
+
+
 class Client:
     """A connection to a 9P2000.L server on a stream socket, which it owns. `extended`: the server knows our extension."""
 
@@ -386,39 +397,68 @@ class Client:
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
 
-    def list_at(self, fid: int, name: bytes, dirs: bool = False) -> tuple[int, Attr, Part, int]:
-        """Walks to a directory in a directory and reads its first entries: (fid, attributes, entries, offset to go on from)."""
+    def list_at(
+        self, fid: int, name: bytes, dirs: bool = False, beside: list[bytes] | None = None
+    ) -> tuple[int, Attr, Part, int, list[Block]]:
+        """Walks to a directory in a directory and reads its first entries: (fid, attributes, entries, offset to go on from, and
+        with a list `beside` of more directories in `fid`: what the server has read ahead of these and what is below)."""
         new = self.new_fid()
         out = self.begin(C.TLISTAT)
         out.u32(fid)
         out.u32(new)
         out.string(name)
-        out.u32(self.msize | (C.LIST_DIRS if dirs else 0))
+        room = self.msize - C.IOHDR - C.ATTR
+        if beside is None:
+            out.u32(room | (C.LIST_DIRS if dirs else 0))
+        else:
+            out.u32(room | C.LIST_DIRS | C.LIST_AHEAD)
+            out.u16(len(beside))
+            for other in beside:
+                out.string(other)
         reply, errno = self.call_raw(C.TLISTAT)
         if errno:
             self.free.append(new)
             raise self.fail(errno)
         try:
             attr = self.attr(reply)
-            part, offset = self.part(reply)
-            return new, attr, part, offset
+            part, eof = self.entries(reply)
+            blocks = self.blocks(reply) if beside is not None and eof else []
+            return new, attr, part, self.going_on(reply, part, eof), blocks
         except ProtocolError as e:
             raise self.bad(f"it broke the protocol: {e}") from None
 
     def part(self, reply: Reader) -> tuple[Part, int]:
         """The end of an answer that lists a directory, and the offset to go on from, -1 after the last entry."""
+        part, eof = self.entries(reply)
+        return part, self.going_on(reply, part, eof)
+
+    def entries(self, reply: Reader) -> tuple[Part, bool]:
+        """The entries of a listing; are they the last?"""
         eof = reply.u8()
         size = reply.u32()
-        data = reply.take(size)
         if eof > 1 or (size == 0 and not eof):
             raise ProtocolError("a listing's length is wrong")
+        return Part(reply.take(size)), eof == 1
+
+    def going_on(self, reply: Reader, part: Part, eof: bool) -> int:
         self.finish(reply)
         if eof:
-            return Part(data), -1
-        offset: int = lib.cn_dirents_last(data, size)
+            return -1
+        offset: int = lib.cn_dirents_last(part.data, len(part.data))
         if offset < 0:
             raise ProtocolError("a listing's entries are malformed")
-        return Part(data), offset
+        return offset
+
+    def blocks(self, reply: Reader) -> list[Block]:
+        blocks: list[Block] = []
+        while reply.pos < len(reply.data):
+            parent = reply.u16()
+            if parent > len(blocks) and parent != C.BESIDE:
+                raise ProtocolError("a listing ahead belongs nowhere")
+            path, dev = reply.u64(), reply.u64()
+            name = reply.name()
+            blocks.append(Block(parent, path, dev, name, Part(reply.take(reply.u32()))))
+        return blocks
 
     def parse(self, part: Part) -> list[Entry]:
         """The entries of a part of a listing."""

@@ -140,7 +140,7 @@ class ExtendedConnection(Connection):
     def list_entries(self, fid: Fid, offset: int, count: int, most: int) -> int:
         """Puts entries into `data`, and whether they are the last into `status`; their bytes. count: of the request."""
         attrs = lib.CN_GF_DIR_ATTRS if count & C.LIST_DIRS else lib.CN_GF_ATTRS
-        count = min(count & ~C.LIST_DIRS, most)
+        count = min(count & ~(C.LIST_DIRS | C.LIST_AHEAD), most)
         if not fid.isdir:
             raise P9Error(E.ENOTDIR)
         if fid.listing < 0:
@@ -156,11 +156,14 @@ class ExtendedConnection(Connection):
         number = r.u32()
         name = self.name(r)
         count = r.u32()
+        ahead = count & C.LIST_AHEAD and count & C.LIST_DIRS
+        names = r.names() if ahead else b""
         r.end()
         self.new_fid(number)
         found = self.child(fid, name)
+        most = min(count & ~(C.LIST_DIRS | C.LIST_AHEAD), self.msize - C.IOHDR - C.ATTR)
         try:
-            n = self.list_entries(found, 0, count, self.msize - C.IOHDR - C.ATTR)
+            n = self.list_entries(found, 0, count, most)
         except (P9Error, OSError):
             found.close()
             raise
@@ -169,7 +172,17 @@ class ExtendedConnection(Connection):
         out.raw(self.attrview[0 : C.ATTR])
         out.u8(self.status[0])
         out.u32(n)
+        if ahead and self.status[0]:
+            n += self.list_ahead(fid, found, names, n, most)
         out.raw(self.dataview[0:n])
+
+    def list_ahead(self, parent: Fid, found: Fid, names: bytes, listed: int, most: int) -> int:
+        """Appends blocks to the `listed` bytes of entries in `data`; their bytes."""
+        node_of(parent, self.node)
+        node_of(found, self.nodes[0])
+        return check(
+            lib.cn_gf_ahead(self.policy, self.nodes, self.data, listed, most, self.node, names, len(names))
+        )
 
     def t_clunkn(self, r: Reader) -> None:
         self.answer = False

@@ -21,7 +21,8 @@ class Resources:
         #: Bytes of memory and swap together.
         self.swap = optional(memory, "swap")
         self.swappiness = optional(memory, "swappiness", 0, 100)
-        self.no_oom_killer = memory.flag("disableOOMKiller")
+        if memory.flag("disableOOMKiller"):
+            raise memory.bad("disableOOMKiller", "cannot be honoured: a sandbox that is out of memory ends")
         if memory.has("kernel"):
             optional(memory, "kernel")
         cpu = r.inner("cpu")

@@ -17,8 +17,11 @@ and say so in hasfd[1].
     Rmake       attr hasfd[1]                   makes what mode's type says, exclusively; a regular file is also opened O_RDWR
     Treaddirattr fid[4] offset[8] count[4]
     Rreaddirattr eof[1] count[4] count*u8       entries: attr offset[8] type[1] name[s], without "." and ".."; the fid needs no opening
-    Tlistat     dfid[4] newfid[4] name[s] count[4]
-    Rlistat     attr eof[1] count[4] count*u8   a directory found and its first entries
+    Tlistat     dfid[4] newfid[4] name[s] count[4] [n[2] n*(name[s])]
+    Rlistat     attr eof[1] count[4] count*u8 [blocks]
+                A directory found and its first entries. With LIST_AHEAD in count the names of more directories in dfid follow, and
+                after the answer, if it is the whole directory, listings of what is below it and of those, as far as they fit:
+                blocks parent[2] ino[8] dev[8] name[s] size[4] size*u8, see cn_gf_ahead. None of these has a fid.
     Tclunkn     n[2] n*(fid[4])                 no answer
     Tsetattrx   as Tsetattr
     Rsetattrx   attr
@@ -47,6 +50,8 @@ HEADER: Final = 7  # size[4] type[1] tag[2]
 IOHDR: Final = 24  # room for the header of a message that carries data
 MSIZE: Final = 256 * 1024
 LIST_DIRS: Final = 1 << 31  # in the count of Treaddirattr and Tlistat: attributes of directories alone
+LIST_AHEAD: Final = 1 << 30  # in that of Tlistat: more directories (with LIST_DIRS)
+BESIDE: Final = 0xFFFF  # CN_GF_BESIDE
 MIN_MSIZE: Final = 4096
 ATTR: Final = 153
 QID: Final = 13

@@ -110,6 +110,14 @@ class Reader:
     def string(self) -> bytes:
         return self.take(self.u16())
 
+    def names(self) -> bytes:
+        """n[2] n*(name[s]), as it stands behind n."""
+        n = self.u16()
+        start = self.pos
+        for _ in range(n):
+            self.string()
+        return self.data[start : self.pos]
+
     def name(self) -> bytes:
         """A file name as a reply holds it: one component, never "." or ".."."""
         name = self.string()

@@ -13,6 +13,7 @@ enum {
     CN_GF_QID = 13,
     CN_GF_ATTRS = 1, /* of cn_gf_readdir */
     CN_GF_DIR_ATTRS = 2,
+    CN_GF_BESIDE = 0xffff,
     CN_GF_MAX_WALK = 64,
     CN_GF_MAX_POLICY = 64
 };
@@ -55,6 +56,13 @@ int cn_gf_statfs(int fd, uint64_t *out);
  * (qid offset type name). CN_GF_ATTRS: attr[153] offset[8] type[1] name[s] for each, without "." and ".."; an attr of valid 0 was
  * not to be had. CN_GF_DIR_ATTRS: attributes of directories alone; other records have valid 0, qid path and device. Returns the bytes or -errno (-EINVAL: cap too small for the next entry); *eof is 1 when there is no more. */
 int cn_gf_readdir(int dirfd, uint64_t offset, int attrs, uint8_t *out, uint32_t cap, int32_t *eof);
+/* Reads directories ahead: those below `dir`, depth first, whose `listed` bytes of entries (of cn_gf_readdir with attributes; all there
+ * are) data begins with, then those in `parent` that names tells (each len[2] bytes) and what is below them. Appends a block for each that
+ * may be read, is on the same mount and fits as a whole: parent[2] ino[8] dev[8] name[s] size[4] entries (CN_GF_DIR_ATTRS), where
+ * parent is 0 for dir, the number of an earlier block, or CN_GF_BESIDE. Stops at what does not fit in cap (of all of data).
+ * The bytes appended, or -EBADMSG: the names are malformed. */
+int cn_gf_ahead(const struct cn_gf_policy *policy, const struct cn_gf_node *dir, uint8_t *data, uint32_t listed, uint32_t cap,
+    const struct cn_gf_node *parent, const uint8_t *names, uint32_t len);
 
 /* fallocate(2), for the sentry on a donated descriptor. */
 int cn_gf_fallocate(int fd, int mode, int64_t off, int64_t len);

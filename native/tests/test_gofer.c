@@ -138,6 +138,60 @@ static void test_listing(void)
     close(fd);
 }
 
+/* The blocks that a directory's listing brings along; checks that they fill what cn_gf_ahead says. */
+static int ahead(const struct cn_gf_policy *policy, const char *name, u32 cap, const u8 *names, u32 len)
+{
+    static u8 out[65536];
+    u8 attr[CN_GF_ATTR];
+    struct cn_gf_node dir;
+    i32 eof = 0;
+    int blocks = 0;
+    dir.fd = openat(top, name, O_RDONLY | O_DIRECTORY);
+    CHECK(dir.fd >= 0 && cn_gf_stat(dir.fd, &dir, attr) == 0);
+    int listed = cn_gf_readdir(dir.fd, 0, CN_GF_DIR_ATTRS, out, cap, &eof);
+    CHECK(listed >= 0 && eof);
+    int n = cn_gf_ahead(policy, &dir, out, (u32)listed, cap, &root, names, len);
+    close(dir.fd);
+    if (n < 0)
+        return n;
+    CHECK(listed + n <= (int)cap);
+    for (int pos = listed; pos < listed + n; blocks++) {
+        u32 parent = out[pos] | (u32)out[pos + 1] << 8, l = out[pos + 18] | (u32)out[pos + 19] << 8, size;
+        CHECK(parent == CN_GF_BESIDE || (int)parent <= blocks);
+        memcpy(&size, out + pos + 20 + l, 4);
+        pos += (int)(24 + l + size);
+        CHECK(pos <= listed + n);
+    }
+    return blocks;
+}
+
+static void test_ahead(void)
+{
+    u8 names[1024];
+    struct cn_gf_policy policy = { .public_only = 1 };
+    int spare = dup(0);
+    CHECK(mkdirat(top, "tree", 0755) == 0 && mkdirat(top, "tree/a", 0755) == 0 && mkdirat(top, "tree/a/b", 0755) == 0);
+    CHECK(mkdirat(top, "tree/c", 0711) == 0 && mkdirat(top, "tree/c/d", 0755) == 0);
+    CHECK(symlinkat("a", top, "tree/link") == 0);
+    CHECK(ahead(&open_policy, "tree", 65536, NULL, 0) == 4);
+    CHECK(ahead(&policy, "tree", 65536, NULL, 0) == 2); /* c may not be listed: nothing below it */
+    u32 len = put_name(names, "many");
+    len += put_name(names + len, "..");
+    len += put_name(names + len, "link");
+    len += put_name(names + len, "none");
+    len += put_name(names + len, "tree/a");
+    len += put_name(names + len, "dir");
+    CHECK(ahead(&open_policy, "tree", 65536, names, len) == 6);
+    CHECK(ahead(&open_policy, "tree", 20000, names, len) == 4); /* many does not fit */
+    for (u32 cap = 600; cap < 3000; cap++)
+        CHECK(ahead(&open_policy, "tree", cap, NULL, 0) >= 0);
+    CHECK(ahead(&open_policy, "tree", 65536, names, 5) == -EBADMSG);
+    close(spare);
+    int again = dup(0);
+    CHECK(again == spare); /* no descriptor was lost */
+    close(again);
+}
+
 /* What a client makes of `data`, sent with `fds` descriptors, as the answer. */
 static int answer(const void *data, u32 len, int fds)
 {
@@ -210,7 +264,8 @@ int main(void)
     } tests[] = {
         { "names", test_names },     { "walk", test_walk },
         { "policy", test_policy },   { "malformed_walks_open_nothing", test_malformed_walks_open_nothing },
-        { "listing", test_listing }, { "answers", test_answers },
+        { "listing", test_listing }, { "ahead", test_ahead },
+        { "answers", test_answers },
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         tests[i].run();

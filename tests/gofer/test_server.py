@@ -75,7 +75,7 @@ def test_readdir_with_attributes(ro: Client, tree: Path) -> None:
 
 
 def test_walking_and_listing_in_one(ro: Client) -> None:
-    number, attr, part, offset = ro.list_at(0, b"dir")
+    number, attr, part, offset, _ = ro.list_at(0, b"dir")
     entries = ro.parse(part)
     assert [e.name for e in entries] == [b"sub"]
     assert offset == -1

@@ -179,7 +179,7 @@ def test_ctr_pause(ctr: Ctr, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("command", "status"), [("/not-executable", 126), ("no-such-program", 127)])
 def test_buildah_exit_codes(podman: Podman, tmp_path: Path, command: str, status: int) -> None:
-    """buildah run ends with the status that its runtime ends with."""
+    """buildah run ends with the status of the container's process, here a shell that tells how its command failed."""
     base = [
         "buildah",
         "--root",

@@ -116,5 +116,6 @@ def test_no_host_call_takes_a_path(tmp_path: Path) -> None:
     assert any(" ptrace(" in line for line in everything), "strace sees the run loop"
     with_path, out = traced("%file", tmp_path / "file")
     assert out.endswith("guest-ended\n")
-    # fstat(2) of a descriptor is newfstatat with an empty path in today's C library
-    assert [line for line in with_path if not ('""' in line and "AT_EMPTY_PATH" in line)] == []
+    # fstat(2) of a descriptor is newfstatat with an empty path in today's C library; another thread's call may split its line
+    begun = [line for line in with_path if " resumed>" not in line]
+    assert [x for x in begun if not ('""' in x and ("AT_EMPTY_PATH" in x or "<unfinished" in x))] == []

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from gofer.client import Part, Walk
+from gofer.client import Block, Part, Walk
 from gofer.p9 import const as C
 from gofer.p9.wire import Attr as WireAttr
 from gofer.p9.wire import Entry, ProtocolError
@@ -42,6 +42,9 @@ DT_DIR: Final = S.S_IFDIR >> 12
 RECORDS: Final = ffi.new("uint8_t[]", C.MSIZE)  # room to make a listing in (with K held)
 RECORDS_VIEW: Final = ffi.buffer(RECORDS)
 Key = tuple[int, int]  # identity at the gofer: inode number and device
+NO_KEY: Final = (0, 0)
+BESIDE: Final = 64  # directories that may be read ahead in one message, with all that is below
+BLOCK: Final = 512  # bytes that an empty listing counts for
 SETATTR: Final = (
     (SET_MODE, C.SETATTR_MODE),
     (SET_UID, C.SETATTR_UID),
@@ -62,7 +65,13 @@ class Content:
         self.whole: bool = False  # with the attributes of everything, not of directories alone
         self.asked: int = 0  # how often others were wanted
         self.used: bool = False  # since the last look for something to forget
-        self.size: int = 0  # bytes of parts
+        self.size: int = 0  # bytes of parts, and of what was read ahead
+        self.ahead: dict[bytes, Content] = {}  # of directories in it that nobody has asked for yet
+        self.key: Key = NO_KEY  # of one of these: which directory it was,
+        self.changes: int = 0  # and how often the tree had changed
+        self.walked: bool = False  # the guest goes through all that is here
+        self.dirs: list[bytes] | None = None  # names of the directories in it, in order
+        self.next: int = -1  # index in dirs behind the last one that was listed
 
 
 class GoferInode(Inode):
@@ -434,8 +443,17 @@ class GoferDir(GoferInode):
         content.asked += 1
         if content.asked < 2:
             return None
+        ahead = content.ahead
+        size = sum(other.size for other in ahead.values())
+        content.ahead = {}
+        content.size -= size
+        self.fs.listed_size -= size
         self.content = None
-        return self.listed(self.entries(self.listed_content(True)).get(name, entry))
+        new = self.listed_content(True)
+        new.ahead, new.dirs, new.next, new.walked = ahead, content.dirs, content.next, content.walked
+        new.size += size
+        self.fs.listed_size += size
+        return self.listed(self.entries(new).get(name, entry))
 
     def listed(self, entry: Entry) -> WireAttr | None:
         """The attributes that a listing gave."""
@@ -520,29 +538,97 @@ class GoferDir(GoferInode):
         if content is not None and not self.fs.shared:
             content.used = True
             return content
+        parent = self.parent
+        beside: list[bytes] | None = None
+        if isinstance(parent, GoferDir) and not whole and not self.fs.shared:
+            content = parent.taken_ahead(self)
+            if content is not None:
+                self.content = content
+                self.fs.remember_content(self, content)
+                return content
+            beside = parent.walk_on(self.name)
         client = self.fs.client
         offset = 0
         content = Content()
         content.whole = whole
-        parent = self.parent
         if parent is not None and (self.fid is None or self.fid.number < 0):
-            number, a, part, offset = client.list_at(parent.number(), self.name, not whole)
+            number, a, part, offset, blocks = client.list_at(parent.number(), self.name, not whole, beside)
             self.found(number, a)
             content.parts.append(part)
+            if beside is not None and isinstance(parent, GoferDir):
+                parent.read_ahead(content, blocks)
         while offset >= 0:
             part, offset = client.list_from(self.number(), offset, not whole)
             content.parts.append(part)
         if not self.fs.shared:
             for part in content.parts:
-                content.size += len(part.data)
+                content.size += len(part.data) + BLOCK
             self.content = content
             self.fs.remember_content(self, content)
         return content
+
+    # Reading ahead, where a guest goes through a tree that others don't change
+
+    def walk_on(self, name: bytes) -> list[bytes] | None:
+        """A directory in this one is to be listed. The names of those that come next if the guest seems to list one after the other;
+        None if it doesn't."""
+        content = self.content
+        if content is None:
+            return None
+        dirs = content.dirs
+        if dirs is None:
+            dirs = content.dirs = [e.name for e in self.entries(content).values() if e.dtype == DT_DIR]
+        at = content.next
+        walked = content.walked or (0 < at < len(dirs) and dirs[at] == name)
+        try:
+            at = dirs.index(name, max(at, 0)) + 1
+        except ValueError:
+            return [] if walked else None
+        content.next = at
+        content.walked = walked
+        return dirs[at : at + BESIDE] if walked else None
+
+    def read_ahead(self, content: Content, blocks: list[Block]) -> None:
+        """Keeps what came along with `content`, which is that of a directory in this one."""
+        content.walked = True
+        made = [content]
+        for block in blocks:
+            new = Content()
+            new.parts.append(block.part)
+            new.size = len(block.part.data) + BLOCK
+            new.key = (block.path, block.dev)
+            new.changes = self.fs.changes
+            new.walked = True
+            made.append(new)
+        for i in range(len(blocks), 0, -1):
+            block = blocks[i - 1]
+            new = made[i]
+            if block.parent != C.BESIDE:
+                above = made[block.parent]
+                above.ahead[block.name] = new
+                above.size += new.size
+            elif self.content is not None:
+                self.content.ahead[block.name] = new
+                self.content.size += new.size
+                self.fs.listed_size += new.size
+
+    def taken_ahead(self, child: GoferDir) -> Content | None:
+        """What was read ahead of a directory in this one, if that is still true. It is the child's from now on."""
+        content = self.content
+        if content is None or child.name not in content.ahead:
+            return None
+        ahead = content.ahead.pop(child.name)
+        content.size -= ahead.size
+        self.fs.listed_size -= ahead.size
+        if ahead.changes != self.fs.changes or ahead.key != child.key:
+            return None
+        return ahead
 
     # Changing
 
     def changed(self) -> None:
         """An entry came or went."""
+        self.fs.changes += 1
         self.stale = True
         self.content = None
 

@@ -80,6 +80,7 @@ class GoferSuper(SuperBlock):
         self.linked: dict[tuple[int, int], GoferInode] = {}
         self.listed: deque[tuple[GoferInode, Content]] = deque()  # oldest first; some of them changed since
         self.listed_size: int = 0
+        self.changes: int = 0  # of names, by us
         self.hosts: list[GoferFile] = []  # files that have host descriptors, oldest first
 
     def start(self) -> GoferInode:
