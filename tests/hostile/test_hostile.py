@@ -54,37 +54,32 @@ def test_after_the_fuzz_all_works(sandbox: Sandbox) -> None:
     assert int(processes) <= 4  # bash, ls, grep
 
 
+def survives(sandbox: Sandbox, name: str, seconds: int, *flags: str) -> None:
+    """A hostile guest program runs so long, with a seed that is told, and nothing breaks but itself."""
+    seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
+    compile_c(HERE / f"{name}.c", sandbox.cwd / name, "-w", "-pthread", *flags)
+    done = sandbox.run([f"./{name}", str(seconds), str(seed)], ["--memory", "1G"], timeout=90)
+    assert_no_bug(done.err)
+    assert done.status == 0, (seed, done)
+    assert "survived" in done.out, (seed, done)
+
+
 @pytest.mark.timeout(100)
 def test_mixes(sandbox: Sandbox) -> None:
     """Threads that map, unmap, protect, move, copy and fork on the same memory."""
-    seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
-    compile_c(HERE / "mixes.c", sandbox.cwd / "mixes", "-w", "-pthread")
-    done = sandbox.run(["./mixes", "8", str(seed)], ["--memory", "1G"], timeout=90)
-    assert_no_bug(done.err)
-    assert done.status == 0, (seed, done)
-    assert "survived" in done.out
+    survives(sandbox, "mixes", 8)
 
 
 @pytest.mark.timeout(100)
 def test_tracers(sandbox: Sandbox) -> None:
     """Processes that trace each other with random requests and registers."""
-    seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
-    compile_c(HERE / "tracers.c", sandbox.cwd / "tracers", "-w", "-pthread")
-    done = sandbox.run(["./tracers", "6", str(seed)], ["--memory", "1G"], timeout=90)
-    assert_no_bug(done.err)
-    assert done.status == 0, (seed, done)
-    assert "survived" in done.out
+    survives(sandbox, "tracers", 6)
 
 
 @pytest.mark.timeout(100)
 def test_shared_areas(sandbox: Sandbox) -> None:
     """Guests that spoil what systrap shares with them, forge stops, and jump into the stub's text."""
-    seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
-    compile_c(HERE / "areas.c", sandbox.cwd / "areas", "-w", "-pthread", "-mfsgsbase")
-    done = sandbox.run(["./areas", "12", str(seed)], ["--memory", "1G"], timeout=90)
-    assert_no_bug(done.err)
-    assert done.status == 0, (seed, done)
-    assert "survived" in done.out, (seed, done)
+    survives(sandbox, "areas", 12, "-mfsgsbase")
 
 
 @pytest.mark.slow

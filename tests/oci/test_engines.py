@@ -47,6 +47,14 @@ def stands_still(file: Path) -> bool:
     return number(file) == before
 
 
+def resized(t: Terminal, rows: int, columns: int) -> None:
+    """A new size of the terminal reaches the shell in it."""
+    t.resize(rows, columns)
+    time.sleep(0.5)
+    t.type("stty size\n")
+    t.expect(f"{rows} {columns}")
+
+
 def stop(p: subprocess.Popen[bytes]) -> None:
     p.send_signal(signal.SIGTERM)
     try:
@@ -143,10 +151,7 @@ def test_ctr_terminal(ctr: Ctr) -> None:
         t.expect("# ", 60)
         t.type("stty size\n")
         t.expect("31 91")
-        t.resize(41, 101)
-        time.sleep(0.5)
-        t.type("stty size\n")
-        t.expect("41 101")
+        resized(t, 41, 101)
         t.type("exit 6\n")
         assert t.wait() == 6
 
@@ -165,10 +170,7 @@ def test_ctr_pause(ctr: Ctr, tmp_path: Path) -> None:
         ctr.argv("task", "exec", "-t", "--exec-id", "x", "p", "sh"), Path("/"), os.environ, 30, 90
     ) as t:
         t.expect("# ", 60)
-        t.resize(40, 100)
-        time.sleep(0.5)
-        t.type("stty size\n")
-        t.expect("40 100")
+        resized(t, 40, 100)
         t.type("exit 4\n")
         assert t.wait() == 4
     ctr("task", "kill", "-s", "KILL", "p")
