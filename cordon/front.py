@@ -84,7 +84,7 @@ class Front:
         saved_terminal = terminal_state()
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
         try:
-            self.processes = start(self.options)
+            self.processes = start(self.options, not orphaned())
             self.line = Connection(self.processes.control)
             self.ask()
             self.take_signals()

@@ -144,8 +144,8 @@ def sentry_body(document: dict[str, Any]) -> int:
     return main.main(fd)
 
 
-def start(options: Options) -> Processes:
-    """Starts them. The caller has blocked the signals in FORWARDED."""
+def start(options: Options, job: bool) -> Processes:
+    """Starts them. job: a stopped command is somebody's to continue. The caller has blocked the signals in FORWARDED."""
     from native._core import lib
 
     lib.cn_adopt_orphans()
@@ -169,7 +169,7 @@ def start(options: Options) -> Processes:
     sentry_fds = [b.fileno() for _, b in pairs]
     broker_fd = far.fileno() if far is not None else -1
     sentry_doc = specs.sentry_document(
-        options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal, broker_fd, profile
+        options, platform, sentry_fds, stdio, theirs.fileno(), log, terminal, broker_fd, profile, job
     )
 
     def tied(body: Callable[[], int]) -> Callable[[], int]:

@@ -93,8 +93,9 @@ def sentry_document(
     terminal: bool,
     broker: int = -1,
     profile: int = -1,
+    job: bool = False,
 ) -> dict[str, Any]:
-    """`fds`: the sentry's ends of the 9P sockets in the same order. broker: its end of the line to the broker, -1: no network."""
+    """`fds`: the sentry's ends of the 9P sockets in the same order. broker: its end of the line to the broker, -1: no network. job: see sentry/spec.py."""
     mounts: list[dict[str, Any]] = [{"type": kind, "dst": dst} for kind, dst in KERNEL_MOUNTS]
     mounts += [
         {"type": "gofer", "dst": m.target, "fd": fd, "flags": [] if m.writable else ["ro"]}
@@ -109,6 +110,7 @@ def sentry_document(
         "gid": os.getegid() if own else options.gid,
         "groups": os.getgroups() if own else [],
         "stdio": stdio,
+        "job": job,
     }
     container = {
         "hostname": options.hostname,

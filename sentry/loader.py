@@ -68,7 +68,7 @@ def build_container(kernel: Kernel, spec: ContainerSpec, server: Server) -> Cont
         if container is not kernel.first:
             kernel.forget_container(container)
         raise
-    t.tg.fostered = not spec.ident
+    t.tg.fostered = spec.process.job
     t.tg.unkillable = bool(spec.ident) and t.tg.is_init
     for client in container.gofers:
         client.lost = container.gofer_gone

@@ -52,6 +52,7 @@ A process:
     size        [rows, columns]   of that terminal; [0, 0]: what the host's has
     stdio       [int]      descriptors of the guest's 0, 1, 2
     preserve    [int]      descriptors that become the guest's 3, 4, ...
+    job         bool       somebody outside continues it when it was stopped: its process group is not orphaned
 
 A mount is {"type": T, "dst": str, "fd": int, "overlay": bool, "flags": [str], "options": str, "source": str} with T
 one of MOUNT_TYPES (gofer: fd is its 9P socket; overlay: changes stay in memory), source what /proc/mounts shows ("": a name of
@@ -135,6 +136,7 @@ class ProcessSpec:
         self.columns: int = 0
         self.stdio: list[int] = []
         self.preserve: list[int] = []
+        self.job: bool = False
 
 
 class ContainerSpec:
@@ -362,6 +364,7 @@ def parse_process(r: Reader) -> ProcessSpec:
     p.rows, p.columns = size
     p.stdio = r.descriptors("stdio")
     p.preserve = r.descriptors("preserve")
+    p.job = r.flag("job")
     r.end()
     if not p.args or not p.args[0]:
         raise SpecError(f"{r.where}.args has no command")
