@@ -95,7 +95,8 @@ def sentry_document(
     profile: int = -1,
     job: bool = False,
 ) -> dict[str, Any]:
-    """`fds`: the sentry's ends of the 9P sockets in the same order. broker: its end of the line to the broker, -1: no network. job: see sentry/spec.py."""
+    """`fds`: the sentry's ends of the 9P sockets in the same order. broker: its end of the line to the broker, -1: no network.
+    job: somebody would continue a stopped command."""
     mounts: list[dict[str, Any]] = [{"type": kind, "dst": dst} for kind, dst in KERNEL_MOUNTS]
     mounts += [
         {"type": "gofer", "dst": m.target, "fd": fd, "flags": [] if m.writable else ["ro"]}
