@@ -101,6 +101,19 @@ struct cn_hostop {
     u64 off;
 };
 
+/* How many tasks wait on private futexes of an address space, by cn_waiters_index of the word. Call
+ * sites of the guest look here, so that a wake-up of nobody needs no stop. */
+#define CN_WAITERS 1024
+struct cn_waiters {
+    _Atomic u16 count[CN_WAITERS];
+    u32 always; /* 1: all counts are 1 too high, for good: the sentry is always asked */
+};
+
+static inline u32 cn_waiters_index(u64 addr)
+{
+    return (u32)(addr >> 2) % CN_WAITERS;
+}
+
 struct cn_platform_ops {
     const char *name;
     u64 task_size; /* first address a guest mapping may not reach */
@@ -126,6 +139,9 @@ struct cn_platform_ops {
     /* Forces the queue into effect now, also for running contexts (used before pages are freed for
      * reuse). The caller may be any thread, with or without a context of this address space. */
     int (*as_sync)(struct cn_as *);
+    /* The counts of waiters that the guest reads. For a thread that owns a context of the address
+     * space; good until as_free, before which they are back at 0. NULL: none. */
+    struct cn_waiters *(*as_waiters)(struct cn_as *);
 
     /* The first context of an address space may be made by any thread. A further one (a guest
      * thread, a vfork child) is made by a thread that owns a live context of the same address
@@ -140,7 +156,8 @@ struct cn_platform_ops {
     void (*ctx_interrupt)(struct cn_ctx *);
     /* Patched call sites of this context answer call `nr` by `value` from now on, without a stop
      * (known), or hand it over, as they all do in a new context. Any thread. NULL: they never
-     * answer. */
+     * answer. For SYS_futex known means: waits on a word that holds another value, and wakes of
+     * words that nobody waits on (as_waiters). */
     void (*ctx_answer)(struct cn_ctx *, u32 nr, int known, u32 value);
     /* Extended state in the standard (non-compacted) XSAVE layout, as it stands in a signal frame.
      * Before the first switch set is allowed and get returns the initial state. */

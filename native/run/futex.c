@@ -38,9 +38,39 @@ int futex_elsewhere(void)
     return atomic_load(&elsewhere) != 0;
 }
 
-void cn_futex_elsewhere(int more)
+static struct cn_waiters *waiters_of(struct cn_mm *mm)
+{
+    return cn_ops->as_waiters ? cn_ops->as_waiters(cn_mm_as(mm)) : NULL;
+}
+
+/* Every wake in this address space comes to the sentry from now on. */
+static void ask_always(struct cn_mm *mm)
+{
+    struct cn_waiters *w = waiters_of(mm);
+
+    if (w && !__atomic_exchange_n(&w->always, 1, __ATOMIC_RELAXED))
+        for (u32 i = 0; i < CN_WAITERS; i++)
+            atomic_fetch_add(&w->count[i], 1);
+}
+
+void cn_futex_elsewhere(struct cn_mm *mm, int more)
 {
     atomic_fetch_add(&elsewhere, more);
+    ask_always(mm);
+}
+
+/* Where waiters on a private word are counted. */
+static u16 *counter(struct cn_mm *mm, u64 uaddr)
+{
+    struct cn_waiters *w = waiters_of(mm);
+
+    return w ? (u16 *)&w->count[cn_waiters_index(uaddr)] : NULL;
+}
+
+static void counted(struct cn_futex_waiter *w, int by)
+{
+    if (w->count)
+        __atomic_fetch_add(w->count, (u16)by, __ATOMIC_SEQ_CST);
 }
 
 static struct bucket *bucket_of(const struct key *k)
@@ -55,7 +85,7 @@ static int waits_on(const struct cn_futex_waiter *w, const struct key *k)
     return w->off == k->off && w->object == k->object;
 }
 
-/* Lock held. */
+/* Counted already. Lock held. */
 static void append(struct bucket *b, struct cn_futex_waiter *w)
 {
     w->next = NULL;
@@ -80,6 +110,7 @@ static void detach(struct bucket *b, struct cn_futex_waiter *w)
     else
         b->last = w->prev;
     w->queued = 0;
+    counted(w, -1);
 }
 
 static void flush(struct batch *batch)
@@ -126,13 +157,17 @@ int cn_futex_add(struct cn_futex_waiter *w, struct cn_task *t, u64 uaddr, int sh
     w->off = k.off;
     w->task = t;
     w->bits = bits;
+    w->count = shared ? NULL : counter(mm, uaddr);
     b = bucket_of(&k);
     pthread_mutex_lock(&b->lock);
+    counted(w, 1);
     rc = cn_mm_load32(mm, uaddr, &now);
     if (!rc && now != value)
         rc = -EAGAIN;
     if (!rc)
         append(b, w);
+    else
+        counted(w, -1);
     pthread_mutex_unlock(&b->lock);
     return rc;
 }
@@ -191,9 +226,9 @@ static void unlock_both(struct bucket *a, struct bucket *b)
         pthread_mutex_unlock(&b->lock);
 }
 
-/* Both locks held. */
+/* counter: of the word `to` for waiters of mm, NULL: it is shared. Both locks held. */
 static i64 move_waiters(struct bucket *a, const struct key *from, struct bucket *b,
-                        const struct key *to, i64 count)
+                        const struct key *to, struct cn_mm *mm, u16 *counter, i64 count)
 {
     struct cn_futex_waiter *w, *next, *last = b->last;
     int same = from->object == to->object && from->off == to->off, end = 0;
@@ -210,6 +245,12 @@ static i64 move_waiters(struct bucket *a, const struct key *from, struct bucket 
         detach(a, w);
         __atomic_store_n(&w->object, to->object, __ATOMIC_RELAXED);
         __atomic_store_n(&w->off, to->off, __ATOMIC_RELAXED);
+        w->count = counter;
+        if (counter && cn_task_mm(w->task) != mm) { /* its memory may outlive the counter */
+            w->count = NULL;
+            ask_always(mm);
+        }
+        counted(w, 1);
         append(b, w);
     }
     return n;
@@ -236,7 +277,7 @@ i64 cn_futex_requeue(struct cn_mm *mm, u64 from, int from_shared, u64 to, int to
         n = -EAGAIN;
     if (!n) {
         n = wake(a, &k, count, UINT32_MAX, &batch);
-        moved = move_waiters(a, &k, b, &k2, move);
+        moved = move_waiters(a, &k, b, &k2, mm, to_shared ? NULL : counter(mm, to), move);
     }
     unlock_both(a, b);
     flush(&batch);

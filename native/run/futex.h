@@ -2,6 +2,9 @@
  * Futexes: queues of waiting tasks by the identity of the word they wait on.
  *
  * The word is looked at and the waiter queued under the lock of its queue, so no wake-up is lost.
+ * Waiters on private words are counted before they look as well, in memory that the guest reads
+ * (platform.h, as_waiters): a patched call site that changed the word, then found the count at 0,
+ * has nobody to wake.
  * Nothing here needs K: native calls come without it, Python with it (lock order: K > queue > mm).
  * Priority inheritance is Python's (sentry/kernel/futex.py); while it has waiters, every wake and
  * requeue goes there.
@@ -17,6 +20,7 @@ struct cn_futex_waiter {
     struct cn_futex_waiter *next, *prev;
     uint64_t object, off; /* of the word; a requeue changes them */
     struct cn_task *task;
+    uint16_t *count; /* of a private word: where this waiter is counted, NULL: nowhere */
     uint32_t bits;
     uint32_t queued;
     uint32_t woken; /* the last thing that a waker writes */
@@ -34,8 +38,9 @@ int64_t cn_futex_wake_at(struct cn_mm *mm, uint64_t uaddr, int shared, int64_t c
  * and moves up to `move` others to the word at `to`: (woken << 32) + moved, or -errno. */
 int64_t cn_futex_requeue(struct cn_mm *mm, uint64_t from, int from_shared, uint64_t to,
                          int to_shared, int64_t wake, int64_t move, int check, uint32_t value);
-/* Python has so many more (less) waiters of its own. Before it looks at the word they wait on. */
-void cn_futex_elsewhere(int more);
+/* Python has so many more (less) waiters of its own, on words of mm. Before it looks at the word they
+ * wait on. */
+void cn_futex_elsewhere(struct cn_mm *mm, int more);
 /* cdef end */
 
 /* 1: Python has waiters of its own. */

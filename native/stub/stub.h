@@ -41,15 +41,18 @@
 #define STUB_AREA_XSAVE 0x1000
 #define STUB_AREA_STACK 0x4000
 #define STUB_AREA_ANSWERS 0xf000 /* to the end of the area: what calls return, by number, as 64-bit
-                                    words: STUB_ANSWER + the value, or 0 for ask the sentry */
+                                    words: STUB_ANSWER + the value, or 0 for ask the sentry; for
+                                    futex(2) not 0: what can be told from its word and the waiters */
 #define STUB_ANSWER (1UL << 32)
 #define STUB_NR_ANSWERS 512
 #define STUB_AREA_SLOTS 32768
 
 /* One control page set per address space, a slot of the control file: written by the sentry, read
- * by the stub. */
+ * by the stub: a struct stub_ctrl, then a page with a struct cn_waiters (platform.h). */
 #define STUB_CTRL 0x7fff20000000
-#define STUB_CTRL_SIZE 8192
+#define STUB_CTRL_OPS 8192
+#define STUB_WAITERS (STUB_CTRL + STUB_CTRL_OPS)
+#define STUB_CTRL_SIZE 12288
 #define STUB_SLOTS 32768
 
 /* Stubs of one address space share memory and the fd table and are otherwise processes of their
@@ -99,7 +102,7 @@ struct stub_op {
     u64 nr, arg[6];
 };
 
-#define STUB_MAX_OPS ((STUB_CTRL_SIZE - 64) / sizeof(struct stub_op))
+#define STUB_MAX_OPS ((STUB_CTRL_OPS - 64) / sizeof(struct stub_op))
 
 struct stub_ctrl {
     u64 sentry_pid;
@@ -130,7 +133,8 @@ struct stub_ctx {
     u32 xrestore; /* offset of the XSAVE image to load, 0: none */
     u64 fs_base, gs_base;
     u64 altstack[3]; /* stack_t */
-    u64 pad2[2];
+    u64 ret; /* the return address of a patched call whose register is in use */
+    u64 pad2;
     /* In the order of a sigcontext, then of iretq. */
     u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx;
     u64 rip, cs, eflags, rsp, ss;

@@ -151,6 +151,7 @@ static int get_keeper(struct cn_as *as)
     as->keeper = stub.pid;
     as->keeper_cpu = -1;
     as->ctrl_slot = stub.slot;
+    as->waiters = (struct cn_waiters *)((u8 *)cn_mother_ctrl(as->p->mother, stub.slot) + STUB_CTRL_OPS);
     return adopt_birth(as);
 }
 
@@ -263,6 +264,8 @@ static int bury(struct cn_as *as, int flags)
     }
     if (as->keeper > 0 && !waited(as->keeper, flags))
         return 0;
+    if (as->waiters && as->waiters->always)
+        memset(as->waiters, 0, sizeof(*as->waiters));
     if (as->keeper)
         cn_mother_slot_free(p->mother, as->ctrl_slot);
     for (c = as->ctxs; c; c = next) {
@@ -332,4 +335,9 @@ int systrap_as_sync(struct cn_as *as)
         rc = flush_locked(as);
     pthread_mutex_unlock(&as->lock);
     return rc;
+}
+
+struct cn_waiters *systrap_as_waiters(struct cn_as *as)
+{
+    return as->waiters;
 }

@@ -138,6 +138,7 @@ const struct cn_platform_ops cn_systrap_ops = {
     .ctx_free = systrap_ctx_free,
     .ctx_switch = systrap_ctx_switch,
     .ctx_interrupt = systrap_ctx_interrupt,
+    .as_waiters = systrap_as_waiters,
     .ctx_answer = systrap_ctx_answer,
     .ctx_get_xstate = systrap_ctx_get_xstate,
     .ctx_set_xstate = systrap_ctx_set_xstate,

@@ -48,6 +48,7 @@ struct cn_as {
     pid_t keeper;          /* 0: none yet */
     int keeper_cpu;        /* core it is pinned to, -1 none */
     u32 ctrl_slot;
+    struct cn_waiters *waiters; /* in its control pages, as soon as there is a keeper */
     int broken; /* -errno of a host mapping that failed: no guest code may run here any more */
     struct stub_queue queue; /* its count is peeked at without the lock */
 };
@@ -111,6 +112,7 @@ int systrap_as_new(struct cn_platform *p, struct cn_as **out);
 void systrap_as_free(struct cn_as *as);
 int systrap_as_queue(struct cn_as *as, const struct cn_hostop *op);
 int systrap_as_sync(struct cn_as *as);
+struct cn_waiters *systrap_as_waiters(struct cn_as *as);
 
 /* Kills and waits for the first contexts of keepers nobody took. */
 void space_end_births(struct cn_platform *p);

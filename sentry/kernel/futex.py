@@ -206,11 +206,11 @@ def pi_queue(table: FutexTable, key: Key) -> list[FutexWaiter]:
 
 def lock_pi(t: Task, uaddr: int, shared: bool, deadline: int, try_only: bool) -> int:
     """FUTEX_LOCK_PI, TRYLOCK_PI: takes the lock whose word holds the owner's tid. -EINTR when interrupted."""
-    lib.cn_futex_elsewhere(1)
+    lib.cn_futex_elsewhere(t.mm.native, 1)
     try:
         return take_pi(t, uaddr, shared, deadline, try_only)
     finally:
-        lib.cn_futex_elsewhere(-1)
+        lib.cn_futex_elsewhere(t.mm.native, -1)
 
 
 def take_pi(t: Task, uaddr: int, shared: bool, deadline: int, try_only: bool) -> int:
@@ -285,11 +285,11 @@ def hand_over(t: Task, key: Key, uaddr: int, word: int, flag: int) -> None:
 
 def wait_requeue_pi(t: Task, uaddr: int, value: int, uaddr2: int, shared: bool, bits: int, deadline: int) -> int:
     """FUTEX_WAIT_REQUEUE_PI: waits on one word to be moved to the PI lock at another, which is held on return 0."""
-    lib.cn_futex_elsewhere(1)
+    lib.cn_futex_elsewhere(t.mm.native, 1)
     try:
         return await_pi(t, uaddr, value, uaddr2, shared, bits, deadline)
     finally:
-        lib.cn_futex_elsewhere(-1)
+        lib.cn_futex_elsewhere(t.mm.native, -1)
 
 
 def await_pi(t: Task, uaddr: int, value: int, uaddr2: int, shared: bool, bits: int, deadline: int) -> int:

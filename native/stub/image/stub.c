@@ -24,7 +24,7 @@
 #define MSG_CTRUNC 8
 #define HOST_TASK_SIZE 0x7ffffffff000UL
 
-_Static_assert(sizeof(struct stub_ctrl) <= STUB_CTRL_SIZE, "control page");
+_Static_assert(sizeof(struct stub_ctrl) <= STUB_CTRL_OPS, "control page");
 _Static_assert(sizeof(struct stub_op) == 56, "entry.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctrl, one) == 24, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, flags) == 52, "systrap.S knows this layout");
@@ -32,6 +32,7 @@ _Static_assert(__builtin_offsetof(struct stub_ctx, result) == 56, "systrap.S kno
 _Static_assert(__builtin_offsetof(struct stub_ctx, save_nr) == 64, "systrap.S knows this layout");
 _Static_assert(STUB_NR_ANSWERS == 1 << 9, "systrap.S looks at the bits above 9");
 _Static_assert(__builtin_offsetof(struct stub_ctx, xrestore) == 68, "systrap.S knows this layout");
+_Static_assert(__builtin_offsetof(struct stub_ctx, ret) == 112, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, r8) == 128, "systrap.S knows this layout");
 
 struct iovec {

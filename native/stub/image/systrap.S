@@ -19,6 +19,10 @@
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
 #define ERRNO_MAX 4095
+#define EAGAIN 11
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+#define WAITERS_MASK (1023 << 2) /* cn_waiters_index */
 
 /* struct stub_ctrl */
 #define C_SEQ 8
@@ -45,6 +49,7 @@
 #define A_FS 72
 #define A_GS 80
 #define A_ALTSTACK 88
+#define A_RET 112
 #define A_REGS 128
 /* struct ucontext of the kernel: 40 bytes before its sigcontext */
 #define UC(n) (40 + 8 * (n))
@@ -151,7 +156,8 @@ ctx_text:
     /* STUB_CALL_ENTRY. A system call clobbers rcx and r11 only: flags, stack and the red zone below
      * it are the guest's. gs_base may be its own choice, too (then this is a call like any other):
      * bits 15 to 46 of base / 64 KiB - the first area / 64 KiB are 0 for all areas. A signal up to
-     * .L_hand_over finds the return address in r11 and undoes or completes the call (ctx_undo). */
+     * .L_hand_over finds the return address in r11 (A_RET in .L_wake) and undoes or completes the call
+     * (ctx_undo). */
     rdgsbase %rcx
     rorx $16, %rcx, %rcx
     lea -(STUB_AREA >> 16)(%rcx), %rcx
@@ -160,13 +166,55 @@ ctx_text:
     jrcxz 1f
     lea -2(%r11), %rcx /* the system call instruction of the site is still there */
     jmp *%rcx
+    /* futex(2) on a word: whoever has another value in mind than it holds need not wait for it. */
+.L_futex:
+    mov %gs:STUB_AREA_ANSWERS + 8 * __NR_futex, %rcx
+    jrcxz 4f
+    movabs $0xffff800000000003, %rcx
+    pext %rcx, %rdi, %rcx
+    jrcxz 3f /* aligned, and below the host's end */
+    jmp .L_unanswered
+3:  rorx $32, %rdi, %rcx
+    lea -(STUB_TEXT >> 32)(%rcx), %ecx
+    jecxz 4f /* not the guest's */
+    lea -FUTEX_WAKE_PRIVATE(%rsi), %ecx
+    jecxz .L_wake
+    lea -FUTEX_WAIT_PRIVATE(%rsi), %ecx
+    jecxz 5f
+4:  jmp .L_unanswered
+5:  mov %r10, %rcx
+    jrcxz .L_word /* no timeout */
+    jmp .L_unanswered
+.L_word: /* a fault here is a call for the sentry (ctx_nested) */
+    mov (%rdi), %ecx
+    not %ecx
+    lea 1(%rcx, %rdx), %ecx
+    jecxz 4b
+    mov $-EAGAIN, %rcx
+    jmp .L_result
 1:  mov $9, %ecx
     shrx %rcx, %rax, %rcx
     jrcxz 2f
     jmp .L_unanswered
-2:  mov %gs:STUB_AREA_ANSWERS(, %rax, 8), %rcx
+2:  lea -__NR_futex(%rax), %ecx
+    jecxz .L_futex
+    mov %gs:STUB_AREA_ANSWERS(, %rax, 8), %rcx
     jrcxz .L_unanswered
-    mov %ecx, %eax
+    mov %ecx, %ecx
+    jmp .L_result
+.L_wake: /* the exchange is a barrier: the word was changed before the count is read */
+    xchg %r11, %gs:A_RET
+.L_r11_used:
+    mov $WAITERS_MASK, %ecx
+    pext %rcx, %rdi, %rcx
+    movabs $STUB_WAITERS, %r11
+    movzwl (%r11, %rcx, 2), %ecx
+    mov %gs:A_RET, %r11
+.L_r11_back:
+    jrcxz .L_result
+    jmp .L_unanswered
+.L_result:
+    mov %rcx, %rax
 .L_answered:
     mov %r11, %rcx
     jmp *%rcx
@@ -280,7 +328,12 @@ ctx_nested:
     cmp $SIGTRAP, %edi
     je 1f
     cmp $SIGURG, %edi
+    je 1f
+    cmp $(.L_word - ctx_text), %rbp
     jne ctx_save /* a guest that jumped here, or a spoiled area */
+    lea .L_unanswered(%rip), %rax
+    mov %rax, UC_RIP(%rdx)
+    jmp ctx_return
 1:  cmp $(.L_hand_over - ctx_text), %rbp
     jbe ctx_undo
     cmp $SIGTRAP, %edi
@@ -307,7 +360,12 @@ ctx_early: /* eax: where the extended state went, 0: where it was */
      * it is not to see the stub's text. */
 ctx_undo:
     mov UC_R11(%rdx), %rax
-    cmp $(.L_answered - ctx_text), %rbp
+    cmp $(.L_r11_used - ctx_text), %rbp
+    jb 0f
+    cmp $(.L_r11_back - ctx_text), %rbp
+    jae 0f
+    mov A_RET(%rbx), %rax
+0:  cmp $(.L_answered - ctx_text), %rbp
     jb 1f
     cmp $(.L_unanswered - ctx_text), %rbp
     jb 2f
