@@ -157,7 +157,7 @@ struct cn_platform_ops {
     /* Patched call sites of this context answer call `nr` by `value` from now on, without a stop
      * (known), or hand it over, as they all do in a new context. Any thread. NULL: they never
      * answer. For SYS_futex known means: waits on a word that holds another value, and wakes of
-     * words that nobody waits on (as_waiters). */
+     * words that nobody waits on (as_waiters); for SYS_clock_gettime: what the host's vDSO tells. */
     void (*ctx_answer)(struct cn_ctx *, u32 nr, int known, u32 value);
     /* Extended state in the standard (non-compacted) XSAVE layout, as it stands in a signal frame.
      * Before the first switch set is allowed and get returns the initial state. */

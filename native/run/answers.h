@@ -5,7 +5,7 @@
  * Each context has a page that the guest can only read (platform.h, ctx_answer). It holds the answers
  * unless the task is slow or the call watched.
  * The page changes where the ids change, so it is as fresh as rung 1 for a thread in the guest.
- * futex(2) is switched on and off there as well; what it answers by is in futex.c.
+ * futex and clock_gettime are switched on and off there as well (platform.h, ctx_answer).
  */
 #ifndef CORDON_ANSWERS_H
 #define CORDON_ANSWERS_H

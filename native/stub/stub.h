@@ -39,12 +39,15 @@
 #define STUB_AREA 0x7fff30000000
 #define STUB_AREA_SIZE 0x10000
 #define STUB_AREA_XSAVE 0x1000
+#define STUB_AREA_SCRATCH 0x3000 /* for clock_gettime: saved registers, the result, a stack down from ... */
 #define STUB_AREA_STACK 0x4000
 #define STUB_AREA_ANSWERS 0xf000 /* to the end of the area: what calls return, by number, as 64-bit
                                     words: STUB_ANSWER + the value, or 0 for ask the sentry; for
                                     futex(2) not 0: what can be told from its word and the waiters */
 #define STUB_ANSWER (1UL << 32)
-#define STUB_NR_ANSWERS 512
+#define STUB_NR_ANSWERS 256
+#define STUB_AREA_CLOCK (STUB_AREA_ANSWERS + 8 * STUB_NR_ANSWERS) /* a word: where the host's vDSO has
+                                    its clock_gettime, 0 for ask the sentry */
 #define STUB_AREA_SLOTS 32768
 
 /* One control page set per address space, a slot of the control file: written by the sentry, read

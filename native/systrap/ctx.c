@@ -31,7 +31,7 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
     pthread_mutex_lock(&as->lock);
     rc = space_context(as, &c);
     if (rc == 0) {
-        memset(answers(c), 0, STUB_NR_ANSWERS * 8);
+        memset(answers(c), 0, STUB_AREA_SIZE - STUB_AREA_ANSWERS);
         c->state = CTX_NEW;
         c->called = 0;
         c->irq = 0;
@@ -219,7 +219,9 @@ void systrap_ctx_interrupt(struct cn_ctx *c)
 
 void systrap_ctx_answer(struct cn_ctx *c, u32 nr, int known, u32 value)
 {
-    if (nr < STUB_NR_ANSWERS)
+    if (nr == SYS_clock_gettime)
+        atomic_store((_Atomic u64 *)((u8 *)c->area + STUB_AREA_CLOCK), known ? c->as->p->clock : 0);
+    else if (nr < STUB_NR_ANSWERS)
         atomic_store(&answers(c)[nr], known ? STUB_ANSWER + value : 0);
 }
 

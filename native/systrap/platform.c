@@ -94,6 +94,8 @@ static int systrap_init(struct cn_platform **out, int memfd)
     if (rc < 0)
         goto fail;
     stub_files_init(&p->files, p->mother);
+    if (cn_xstate_size() <= STUB_AREA_SCRATCH - STUB_AREA_XSAVE)
+        p->clock = cn_mother_vdso_symbol(p->mother, "__vdso_clock_gettime");
     *out = p;
     return 0;
 fail:

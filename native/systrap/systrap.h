@@ -38,6 +38,7 @@ struct cn_platform {
     int channels[STUB_CHANNELS];                     /* free ones */
     u32 nchannels;
     int can_patch; /* the processor has what patched call sites need */
+    u64 clock; /* clock_gettime of the host's vDSO, where contexts see it; 0: none */
 };
 
 struct cn_as {

@@ -21,6 +21,7 @@
 #define TEXT_SIZE 0x3000UL
 #define AREA 0x7fff30000000UL
 #define AREA_SIZE 0x10000UL
+#define AREA_SCRATCH 0x3000UL
 #define AREA_ANSWERS 0xf000UL /* from here on the guest can only read */
 
 static uint64_t seed;
@@ -57,17 +58,21 @@ static uint64_t gs_base(void) {
 
 static void *busy(void *arg) {
     uint64_t s = (uint64_t)arg | 1;
+    static int word;
+    struct timespec ts;
     int p[2];
     char c;
     if (pipe(p)) return NULL;
     areas[__sync_fetch_and_add(&nareas, 1) & 7] = gs_base();
-    for (;;) switch (rnd(&s) % 6) {
+    for (;;) switch (rnd(&s) % 8) {
         case 0: syscall(SYS_getppid); break;
         case 1: if (write(p[1], "x", 1) == 1) (void)!read(p[0], &c, 1); break;
         case 2: getpid(); break;
         case 3: sched_yield(); break;
         case 4: munmap(mmap(0, 65536, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 65536); break;
         case 5: raise(SIGUSR1); break;
+        case 6: syscall(SYS_clock_gettime, CLOCK_MONOTONIC, rnd(&s) & 1 ? &ts : (void *)special(&s)); break;
+        case 7: syscall(SYS_futex, rnd(&s) & 1 ? &word : (void *)special(&s), 128 | (rnd(&s) & 1), 1, NULL); break;
     }
 }
 
@@ -126,11 +131,22 @@ static void forger(uint64_t s) {
 static void jumper(uint64_t s) {
     uint64_t regs[16], at = STUB_TEXT + rnd(&s) % TEXT_SIZE;
     for (int i = 0; i < 16; i++) regs[i] = special(&s);
-    if (rnd(&s) & 1) regs[7] = regs[3] = AREA; /* rsp, rbx */
+    if (rnd(&s) & 1) regs[7] = regs[3] = rnd(&s) & 1 ? AREA : gs_base(); /* rsp, rbx */
     __asm__ volatile("mov 0(%0), %%r8; mov 8(%0), %%rcx; mov 16(%0), %%rdx; mov 24(%0), %%rbx; mov 32(%0), %%rsi; mov 40(%0), %%r12;"
                      "mov 48(%0), %%r13; mov 56(%0), %%rsp; mov 64(%0), %%r14; mov 72(%0), %%r10; mov 80(%0), %%rax; mov 88(%0), %%rbp;"
                      "mov 96(%0), %%rdi; jmp *%1" ::"r"(regs), "r"(at)
                      : "memory");
+}
+
+/* A stack where the stub has its own while it asks for the time; faults, traps and calls there. */
+static void borrowed_stack(uint64_t s) {
+    uint64_t base = gs_base();
+    if (base < AREA || base >= AREA + (AREA_SIZE << 15)) return;
+    uint64_t top = base + AREA_SCRATCH + rnd(&s) % 0x1040, way = rnd(&s) % 6, nr = rnd(&s) % 400;
+    for (volatile uint64_t *w = (void *)base; rnd(&s) % 4 && w < (uint64_t *)(base + 304); w++) *w = special(&s);
+    __asm__ volatile("mov %0, %%rsp; cmp $1, %1; jb 1f; je 2f; cmp $3, %1; jb 3f; je 4f; cmp $5, %1; jb 5f; 6: jmp 6b;"
+                     "1: ud2; 2: int3; jmp 2b; 3: mov 8, %%rax; 4: mov %2, %%rax; syscall; jmp 4b; 5: mov $228, %%eax; syscall; jmp 5b"
+                     ::"r"(top), "r"(way), "r"(nr) : "memory", "rax", "rcx", "r11");
 }
 
 /* gs_base of its own choice, at a call site that is patched. */
@@ -145,7 +161,7 @@ static void own_gs(uint64_t s) {
 }
 
 int main(int argc, char **argv) {
-    static void (*const attacks[])(uint64_t) = {own_area, forger, jumper, jumper, jumper, own_gs, scribblers};
+    static void (*const attacks[])(uint64_t) = {own_area, forger, jumper, jumper, jumper, own_gs, borrowed_stack, scribblers};
     if (argc != 3) return 2;
     seed = strtoull(argv[2], 0, 0) | 1;
     /* The bystander: nobody but it writes there. */

@@ -30,7 +30,7 @@ _Static_assert(__builtin_offsetof(struct stub_ctrl, one) == 24, "systrap.S knows
 _Static_assert(__builtin_offsetof(struct stub_ctx, flags) == 52, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, result) == 56, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, save_nr) == 64, "systrap.S knows this layout");
-_Static_assert(STUB_NR_ANSWERS == 1 << 9, "systrap.S looks at the bits above 9");
+_Static_assert(STUB_NR_ANSWERS == 1 << 8, "systrap.S looks at the bits above 8");
 _Static_assert(__builtin_offsetof(struct stub_ctx, xrestore) == 68, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, ret) == 112, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, r8) == 128, "systrap.S knows this layout");

@@ -22,6 +22,11 @@
 #define EAGAIN 11
 #define FUTEX_WAIT_PRIVATE 128
 #define FUTEX_WAKE_PRIVATE 129
+/* clock_gettime: REALTIME, MONOTONIC, MONOTONIC_RAW, REALTIME_COARSE, MONOTONIC_COARSE, BOOTTIME, TAI */
+#define CLOCKS 0x8f3
+#define NR_CLOCKS 12
+#define S_XMM(n) (STUB_AREA_SCRATCH + 16 * (n))
+#define S_TIME S_XMM(16)
 #define WAITERS_MASK (1023 << 2) /* cn_waiters_index */
 
 /* struct stub_ctrl */
@@ -76,6 +81,17 @@
 #define XFEATURES 0xfffbffff
 #define USER_CS 0x33
 #define USER_SS 0x2b
+
+.macro save_xmm
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    movups %xmm\n, S_XMM(\n)(%rbx)
+    .endr
+.endm
+.macro load_xmm
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    movups S_XMM(\n)(%rbx), %xmm\n
+    .endr
+.endm
 
 .macro save_xstate
     mov $XFEATURES, %eax
@@ -192,7 +208,7 @@ ctx_text:
     jecxz 4b
     mov $-EAGAIN, %rcx
     jmp .L_result
-1:  mov $9, %ecx
+1:  mov $8, %ecx
     shrx %rcx, %rax, %rcx
     jrcxz 2f
     jmp .L_unanswered
@@ -243,6 +259,9 @@ ctx_text:
     mov %eax, %ecx
     rdfsbase %rax
     mov %rax, A_STOP_FS(%rbx)
+    cmp $__NR_clock_gettime, %ecx
+    je .L_clock
+.L_call:
     mov $STUB_CALL, %eax
     cmp %ecx, A_SAVE_NR(%rbx)
     jne ctx_publish
@@ -301,6 +320,11 @@ ctx_handler: /* rdi: signal, rsi: siginfo, rdx: ucontext, rsp: on the alternate 
     sub %rcx, %rbp
     cmp $0x1000, %rbp
     jb ctx_nested
+    mov UC_RSP(%rdx), %rcx
+    sub %rbx, %rcx
+    sub $STUB_AREA_SCRATCH, %rcx
+    cmp $(STUB_AREA_STACK - STUB_AREA_SCRATCH), %rcx
+    jb ctx_in_clock
 ctx_save:
     sub %ebx, %edx
     mov %edx, A_FRAME(%rbx)
@@ -325,7 +349,22 @@ ctx_publish:
     jmp ctx_wait
 
 ctx_nested:
-    cmp $SIGTRAP, %edi
+    cmp $(.L_clock - ctx_text), %rbp
+    jb 0f
+    cmp $(.L_clock_end - ctx_text), %rbp
+    jae 0f
+    lea .L_clock_ask(%rip), %rax
+    cmp $(.L_clock_saved - ctx_text), %rbp
+    jb .L_stop_clock
+    /* clock_gettime does not get to its end: its registers are still in the area, so it becomes a call
+     * for the sentry. */
+ctx_in_clock:
+    lea .L_clock_undo(%rip), %rax
+.L_stop_clock:
+    mov %rax, UC_RIP(%rdx)
+    mov %rbx, UC_RBX(%rdx)
+    jmp ctx_return
+0:  cmp $SIGTRAP, %edi
     je 1f
     cmp $SIGURG, %edi
     je 1f
@@ -399,7 +438,50 @@ ctx_return: /* to the stub's own code, everything as it was */
     mov UC_RCX(%rbx), %rcx
     mov UC_RBX(%rbx), %rbx
     iretq
+
+.L_clock_undo:
+    load_xmm
+.L_clock_ask:
+    mov $__NR_clock_gettime, %ecx
+    jmp .L_call
 .L_quiet_end:
+
+    /* clock_gettime, of a patched call whose registers are saved: the host's vDSO answers. No stop is on
+     * its way, so a signal from here to the end, or while the stack is in the scratch space, makes it
+     * a call for the sentry after all; one that came a little earlier has set A_KICK. */
+.L_clock:
+    mov STUB_AREA_CLOCK(%rbx), %rbp
+    test %rbp, %rbp
+    jz .L_clock_ask
+    cmpl $0, A_KICK(%rbx)
+    jne .L_clock_ask
+    cmp $NR_CLOCKS, %edi
+    jae .L_clock_ask
+    mov $CLOCKS, %eax
+    bt %edi, %eax
+    jnc .L_clock_ask
+    save_xmm
+.L_clock_saved:
+    lea STUB_AREA_STACK(%rbx), %rsp
+    lea S_TIME(%rbx), %rsi
+    cld
+    call *%rbp
+    load_xmm
+    test %eax, %eax
+    jnz .L_clock_ask
+    mov A_REGS+72(%rbx), %rsi
+    mov S_TIME(%rbx), %rax
+    mov %rax, (%rsi)
+    mov S_TIME+8(%rbx), %rax
+    mov %rax, 8(%rsi)
+    lea A_REGS(%rbx), %rsp
+    pop_registers
+    mov $0, %eax
+    lea 16(%rsp), %rsp
+    popfq
+    pop %rsp
+    jmp *%rcx
+.L_clock_end:
 
 ctx_wait:
     mov A_SPIN(%rbx), %r12d
