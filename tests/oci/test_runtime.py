@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,108 +17,10 @@ from typing import Any
 import pytest
 
 from cordon.oci import default
-from tests.harness import CORDON, Done, done
-from tests.oci.conftest import eventually
+from tests.harness import CORDON, Done
+from tests.oci.conftest import Runtime, eventually
 
 pytestmark = [pytest.mark.needs("busybox"), pytest.mark.root]
-
-
-class Runtime:
-    """cordon with a state directory of its own, and bundles."""
-
-    def __init__(self, where: Path, rootfs: Path) -> None:
-        self.where = where
-        self.rootfs = rootfs
-        self.root = where / "state"
-
-    def __call__(self, *args: str, timeout: float = 60, **more: Any) -> Done:
-        p = subprocess.run(
-            [CORDON, "--root", str(self.root), *args],
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-            env={},
-            **more,
-        )
-        return done(p.returncode, p.stdout, p.stderr)
-
-    def ok(self, *args: str) -> str:
-        d = self(*args)
-        assert d.status == 0, f"{args}: {d}"
-        return d.out
-
-    def bundle(self, name: str, *command: str, **changes: Any) -> str:
-        """A bundle with the shared root, read-only; its directory."""
-        document = default.document()
-        document["process"]["terminal"] = False
-        document["process"]["args"] = list(command) or ["true"]
-        document["root"]["path"] = str(self.rootfs)
-        document.update(changes)
-        where = self.where / name
-        where.mkdir(exist_ok=True)
-        (where / "config.json").write_text(json.dumps(document))
-        return str(where)
-
-    def state(self, cid: str) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self.ok("state", cid))
-        return value
-
-    def status(self, cid: str) -> str:
-        return str(self.state(cid)["status"])
-
-    def create(self, cid: str, *command: str, **changes: Any) -> int:
-        """Creates a container whose streams go nowhere; its PID."""
-        bundle = self.bundle(cid, *command, **changes)
-        with open(self.where / "errors", "w+") as errors:  # not a pipe: the guest has it as long as it runs
-            p = subprocess.run(
-                [CORDON, "--root", str(self.root), "create", "--bundle", bundle, cid],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                timeout=60,
-                check=False,
-                env={},
-            )
-            errors.seek(0)
-            assert p.returncode == 0, errors.read()
-        return int(self.state(cid)["pid"])
-
-    def nothing_left(self) -> None:
-        """No process, mount, cgroup, socket or state of these containers."""
-        assert not self.root.exists() or not os.listdir(self.root)
-        assert str(self.where) not in Path("/proc/mounts").read_text()
-        eventually("no process is left", lambda: not self.processes())
-        left = [
-            p
-            for h in Path("/sys/fs/cgroup").glob("**/cordon/*")
-            if (p := str(h)).split("/")[-1] in os.listdir(self.where)
-        ]
-        assert not left
-
-    def processes(self) -> list[str]:
-        found = []
-        for p in Path("/proc").glob("[0-9]*"):
-            try:
-                line = (p / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
-                continue
-            if any(
-                line.startswith(f"cordon: {what} {name}") for what in KINDS for name in os.listdir(self.where)
-            ):
-                found.append(line)
-        return found
-
-
-KINDS = ("container", "gofer of", "sentry of", "broker of", "exec in")
-
-
-@pytest.fixture
-def runtime(tmp_path: Path, rootfs: Path) -> Iterator[Runtime]:
-    r = Runtime(tmp_path, rootfs)
-    yield r
-    for cid in os.listdir(r.root) if r.root.is_dir() else []:
-        r("delete", "--force", cid)
-    r.nothing_left()
 
 
 def test_life(runtime: Runtime) -> None:
