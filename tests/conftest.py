@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness import FULL, Sandbox
+from tests.leaks.processes import Quarters
 
 KNOWN_FAILURES = Path(__file__).parent / "known_failures.toml"
 PLATFORMS = os.environ.get("CORDON_PLATFORMS", "ptrace,systrap").split(",")
@@ -26,6 +28,14 @@ def known_failures() -> list[dict[str, Any]]:
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Sandbox:
     """A sandbox that shows the test's own directory, its working directory."""
     return Sandbox(request.param, tmp_path)
+
+
+@pytest.fixture
+def quarters(sandbox: Sandbox) -> Iterator[Quarters]:
+    """The sandbox's commands run where nobody else changes what is looked at afterwards."""
+    with Quarters() as found:
+        sandbox.prefix = found.enter(sandbox.cwd)
+        yield found
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -56,9 +56,11 @@ class Sandbox:
     def __init__(self, platform: str, cwd: Path) -> None:
         self.platform = platform
         self.cwd = cwd
+        #: What its commands are started by: a program that sets something up for them.
+        self.prefix: Sequence[str] = ()
 
     def argv(self, command: Sequence[str], options: Sequence[str] = ()) -> list[str]:
-        return [CORDON, "do", "--platform", self.platform, *options, "--", *command]
+        return [*self.prefix, CORDON, "do", "--platform", self.platform, *options, "--", *command]
 
     def run(
         self, command: Sequence[str], options: Sequence[str] = (), data: bytes = b"", timeout: float = 120, **env: str

@@ -186,7 +186,8 @@ def give_away_children(t: Task) -> None:
         new.tasks[0].children.append(child)
         child.main.exit_signal = SIG.SIGCHLD
         if child.dead:
-            tell_parent(child)
+            if not child.unheard:
+                tell_parent(child)
         else:
             hang_up_orphans(child.pgrp, child, tg)
 
@@ -224,7 +225,19 @@ def end_group(tg: ThreadGroup) -> None:
         else:
             record.end(tg)
     tg.exit_queue.notify(P.POLLIN)
-    tell_parent(tg)
+    for lost in tg.lost:
+        heard(lost.tg)
+    tg.lost = []
+    if not tg.unheard:
+        tell_parent(tg)
+
+
+def heard(tg: ThreadGroup) -> None:
+    """A tracer has waited for a thread of the process that ended (or will not any more): the parent hears of the process's end
+    after the tracers of its threads."""
+    tg.unheard -= 1
+    if tg.dead and not tg.unheard:
+        tell_parent(tg)
 
 
 def end_session(session: Session) -> None:

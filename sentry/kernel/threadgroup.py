@@ -70,6 +70,7 @@ class ThreadGroup:
             WaitQueue()
         )  # notified when a child changed state (wait4) or a thread ended (exec)
         self.lost: list[Lost] = []  # tracees that ended and have not been waited for
+        self.unheard: int = 0  # ends of its threads that are in a tracer's `lost`: its parent hears of its own after them
         self.exit_queue: WaitQueue = (
             WaitQueue()
         )  # notified with POLLIN when this process became a zombie (pidfd)

@@ -78,6 +78,7 @@ class Lost:
     """A traced thread that ended, as its tracer's wait4 tells it; others wait for it by themselves."""
 
     def __init__(self, t: Task, status: int, usage: Usage) -> None:
+        self.tg: ThreadGroup = t.tg
         self.tid: int = t.tid
         self.pgid: int = t.tg.pgrp.pgid
         self.uid: int = t.creds.ruid
@@ -149,7 +150,12 @@ def group_ended(tg: ThreadGroup) -> None:
 def lose(t: Task, tr: Tracing, status: int, usage: Usage) -> None:
     tracer = tr.tracer.tg
     end(t, tr)
+    actions = tracer.actions
+    if actions.handler(SIG.SIGCHLD) == SIG_IGN or actions.flags(SIG.SIGCHLD) & SIG.SA_NOCLDWAIT:
+        tracer.child_queue.notify(P.POLLIN)
+        return
     tracer.lost.append(Lost(t, status, usage))
+    t.tg.unheard += 1
     info = SigInfo(SIG.SIGCHLD, SIG.CLD_KILLED if status & 0x7F else SIG.CLD_EXITED)
     info.pid = t.tid
     info.uid = t.creds.ruid

@@ -67,7 +67,7 @@ def matches(t: Task, child: ThreadGroup, idtype: int, ident: int, options: int) 
 def look(child: ThreadGroup, options: int) -> Report | None:
     """Something to report of this child? It is taken note of unless WNOWAIT."""
     if child.dead:
-        if not options & W.WEXITED:
+        if child.unheard or not options & W.WEXITED:
             return None
         report = report_of(child, end_code(child.exit_status), child.exit_status)
         if not options & W.WNOWAIT:
@@ -108,6 +108,7 @@ def scan(t: Task, idtype: int, ident: int, options: int) -> Report | None:
         if options & W.WEXITED and chosen(lost.tid, lost.pgid, idtype, ident):
             if not options & W.WNOWAIT:
                 t.tg.lost.remove(lost)
+                exiting.heard(lost.tg)
             return Report(lost.tid, lost.uid, end_code(lost.status), lost.status, lost.usage)
     if not any_match:
         raise Errno(E.ECHILD)

@@ -216,6 +216,26 @@ static void threads(void)
     CHECK(tid && ended == 1);
 }
 
+/* The end of a process is told after the ends of its traced threads, even to who waits for it alone. */
+static void order_of_ends(void)
+{
+    pid_t pid = traced(threaded), tid = 0;
+    unsigned long message;
+    int st;
+
+    CHECK(pt(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACECLONE) == 0);
+    CHECK(pt(PTRACE_CONT, pid, 0, 0) == 0);
+    CHECK(event_is(status_of(pid), PTRACE_EVENT_CLONE));
+    CHECK(pt(PTRACE_GETEVENTMSG, pid, 0, (long)&message) == 0);
+    tid = message;
+    CHECK(stopped_by(status_of(tid), SIGSTOP));
+    CHECK(pt(PTRACE_CONT, tid, 0, 0) == 0 && pt(PTRACE_CONT, pid, 0, 0) == 0);
+    usleep(100000);
+    CHECK(waitpid(pid, &st, WNOHANG | __WALL) == 0);
+    CHECK(waitpid(tid, &st, __WALL) == tid && WIFEXITED(st));
+    CHECK(waitpid(pid, &st, __WALL) == pid && WIFEXITED(st));
+}
+
 static void steps(void)
 {
     __asm__ volatile("mov $1, %%ecx\n inc %%ecx\n inc %%ecx\n int3\n inc %%ecx\n" ::: "rcx", "cc");
@@ -255,13 +275,18 @@ static void single_steps(void)
 
 static pid_t waiting(void)
 {
+    int ready[2];
+    char c;
+    CHECK(pipe(ready) == 0);
     pid_t pid = fork();
     if (pid == 0) {
         signal(SIGUSR1, on_signal);
+        CHECK(write(ready[1], "x", 1) == 1);
         while (!got) usleep(2000);
         _exit(got);
     }
-    usleep(20000);
+    CHECK(read(ready[0], &c, 1) == 1);
+    close(ready[0]), close(ready[1]);
     return pid;
 }
 
@@ -364,6 +389,7 @@ int main(void)
     signal_stops();
     events();
     threads();
+    order_of_ends();
     single_steps();
     seize();
     attach();

@@ -12,7 +12,7 @@ import pytest
 
 from cordon import defaults
 from tests.harness import ROOT, Sandbox, compile_c
-from tests.leaks.processes import host_state
+from tests.leaks.processes import Quarters
 
 HERE = Path(__file__).parent
 SECONDS = int(os.environ.get("CORDON_FUZZ_SECONDS", "60"))
@@ -24,8 +24,8 @@ def assert_no_bug(text: str) -> None:
 
 
 @pytest.mark.timeout(SECONDS + 240)
-def test_fuzzed_syscalls(sandbox: Sandbox) -> None:
-    before = host_state()
+def test_fuzzed_syscalls(sandbox: Sandbox, quarters: Quarters) -> None:
+    before = quarters.state()
     seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 48)))
     compile_c(HERE / "fuzz.c", sandbox.cwd / "fuzz", "-w", "-pthread")
     done = sandbox.run(["./fuzz", str(SECONDS), str(seed)], ["--memory", "1G"], timeout=SECONDS + 200)
@@ -33,7 +33,7 @@ def test_fuzzed_syscalls(sandbox: Sandbox) -> None:
     assert_no_bug(done.err)
     assert done.status == 0, (seed, done.out[-500:], done.err[-2000:])
     assert "survived" in done.out
-    assert host_state() == before
+    assert quarters.state() == before
     assert os.listdir(sandbox.cwd) == ["fuzz"]
 
 
@@ -137,12 +137,12 @@ def test_default_limits() -> None:
     assert 64 << 20 <= memory < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def as_nobody() -> list[str]:
+def as_a_user(uid: int) -> list[str]:
     """The tree's cordon as an ordinary user; the test is skipped where that user cannot read it."""
-    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-I", "-c", BOOT, str(ROOT)]
+    argv = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "/usr/bin/python3", "-I", "-c", BOOT, str(ROOT)]
     argv.append(sysconfig.get_path("purelib"))
     if subprocess.run([*argv, "--version"], check=False, capture_output=True, cwd="/").returncode:
-        pytest.skip(f"/usr/bin/python3 as nobody cannot import cordon from {ROOT}")
+        pytest.skip(f"/usr/bin/python3 as user {uid} cannot import cordon from {ROOT}")
     return argv
 
 
@@ -154,8 +154,9 @@ BOOT = "import sys; sys.path[:0] = sys.argv[1:3]; del sys.argv[1:3]; from cordon
 @pytest.mark.parametrize("threads", [6, 10, 14, 30])
 def test_host_has_no_more_threads(sandbox: Sandbox, threads: int) -> None:
     """RLIMIT_NPROC of the ordinary user who runs the sandbox: it does not start, with one sentence, or the guest's fork fails."""
+    uid = 1_000_000_000 + os.getpid()  # whose processes the limit counts: nobody else's
     program = "i=0; while [ $i -lt 40 ]; do sleep 50 & i=$((i+1)); done; echo forked all"
-    command = [*as_nobody(), "do", "--platform", sandbox.platform, "--timeout", "20", "--", "sh", "-c", program]
+    command = [*as_a_user(uid), "do", "--platform", sandbox.platform, "--timeout", "20", "--", "sh", "-c", program]
     done = subprocess.run(
         ["prlimit", f"--nproc={threads}", *command], cwd="/", capture_output=True, text=True, check=False, timeout=60
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 
 def stat_fields(pid: str) -> list[str]:
@@ -44,14 +45,45 @@ def wait_until_gone(sessions: Iterable[int], seconds: float = 10) -> list[int]:
     return left
 
 
-def host_state() -> dict[str, object]:
-    """What a sandbox could leave behind besides processes."""
-    state: dict[str, object] = {
-        "mounts": sorted(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "shm": sorted(os.listdir("/dev/shm")),
-        "run": sorted(os.listdir("/run")),
-    }
-    with contextlib.suppress(OSError):
-        state["sysv"] = Path("/proc/sysvipc/shm").read_text()
-    return state
+class Quarters:
+    """Where a test's sandboxes live: mount and IPC namespaces, /run and /dev/shm that nobody else uses.
+
+    What `state` tells can then only be changed by them, whatever else goes on on the machine. An ordinary user has the host's own.
+    """
+
+    SETUP = "mount --make-rshared / && mount -t tmpfs none /run && mount -t tmpfs none /dev/shm && echo ready && exec cat"
+
+    def __init__(self) -> None:
+        self.keeper: subprocess.Popen[bytes] | None = None
+        self.proc = Path("/proc/self")
+        if os.geteuid() == 0:
+            argv = ["unshare", "--mount", "--ipc", "--propagation", "private", "sh", "-c", self.SETUP]
+            self.keeper = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert self.keeper.stdout is not None
+            assert self.keeper.stdout.readline() == b"ready\n"
+            self.proc = Path(f"/proc/{self.keeper.pid}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.keeper is not None:
+            self.keeper.communicate()
+
+    def enter(self, cwd: Path) -> list[str]:
+        """What starts a command there."""
+        if self.keeper is None:
+            return []
+        return ["nsenter", f"--mount={self.proc}/ns/mnt", f"--ipc={self.proc}/ns/ipc", f"--wdns={cwd}", "--"]
+
+    def state(self) -> dict[str, object]:
+        """What a sandbox could leave behind besides processes."""
+        root = self.proc / "root"
+        sysv = ["cat", "/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"]
+        return {
+            "mounts": sorted(line.split()[4] for line in (self.proc / "mountinfo").read_text().splitlines()),
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "shm": sorted(os.listdir(root / "dev/shm")),
+            "run": sorted(os.listdir(root / "run")),
+            "sysv": subprocess.run([*self.enter(Path("/")), *sysv], capture_output=True, check=False).stdout,
+        }

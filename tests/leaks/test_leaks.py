@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import ROOT, Sandbox
-from tests.leaks.processes import descendants, host_state, in_sessions, wait_until_gone
+from tests.leaks.processes import Quarters, descendants, in_sessions, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ def start(sandbox: Sandbox, command: list[str]) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.timeout(1800)
-def test_started_and_stopped(sandbox: Sandbox) -> None:
-    before = host_state()
+def test_started_and_stopped(sandbox: Sandbox, quarters: Quarters) -> None:
+    before = quarters.state()
     sessions = []
     for i in range(SANDBOXES):
         p = start(sandbox, ["sh", "-c", f"exit {i % 100}"])
@@ -43,17 +43,17 @@ def test_started_and_stopped(sandbox: Sandbox) -> None:
         sessions.append(p.pid)
         assert not in_sessions([p.pid]), "something is left when the front has ended"
     assert not wait_until_gone(sessions)
-    assert host_state() == before
+    assert quarters.state() == before
     assert os.listdir(sandbox.cwd) == []
 
 
 @pytest.mark.timeout(1200)
-def test_killed_at_any_moment(sandbox: Sandbox) -> None:
+def test_killed_at_any_moment(sandbox: Sandbox, quarters: Quarters) -> None:
     """Twenty at a time; SIGKILL for a process of each, after a random time: front, sentry, gofer, a helper."""
     seed = int(os.environ.get("CORDON_SEED", random.randrange(1 << 32)))
     print(f"seed {seed}")
     r = random.Random(seed)
-    before = host_state()
+    before = quarters.state()
     command = ["bash", "-c", "for i in 1 2 3; do sleep 100 & done; (cat /dev/zero >/dev/null) & wait"]
     for _ in range(BATCHES):
         fronts = [start(sandbox, command) for _ in range(AT_A_TIME)]
@@ -69,7 +69,7 @@ def test_killed_at_any_moment(sandbox: Sandbox) -> None:
                 p.kill()
                 p.wait()
         assert not wait_until_gone([p.pid for p in fronts], 30), f"seed {seed}"
-    assert host_state() == before
+    assert quarters.state() == before
 
 
 def strike(fronts: list[subprocess.Popen[bytes]], r: random.Random) -> dict[int, str]:
