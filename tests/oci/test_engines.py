@@ -122,10 +122,15 @@ def test_ctr_run(ctr: Ctr, command: list[str], status: int, out: str) -> None:
     assert (d.status, d.out) == (status, out), d.err
 
 
-def test_ctr_missing_program(ctr: Ctr) -> None:
-    d = run(ctr.run_args("n", "no-such-program"))
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("no-such-program", "no such file or directory"), ("/not-executable", "permission denied")],
+)
+def test_ctr_what_cannot_be_executed(ctr: Ctr, command: str, why: str) -> None:
+    """ctr ends with 1 whatever the runtime's status is, and says what the runtime says."""
+    d = run(ctr.run_args("n", command))
     assert d.status == 1
-    assert "no such file or directory" in d.err
+    assert why in d.err
     ctr("container", "rm", "n")
 
 
@@ -200,6 +205,9 @@ def test_buildah_exit_codes(podman: Podman, tmp_path: Path, command: str, status
         assert d.status == 7, d.err
         d = run([*argv, "sh", "-c", f"{command}; exit $?"], CONTAINERS_CONF=str(podman.conf))
         assert d.status == status, d.err
+        d = run([*argv, command], CONTAINERS_CONF=str(podman.conf))
+        assert d.status == 1  # buildah's own, whatever the runtime's is
+        assert f"exit status {status}" in d.err
     finally:
         run([*base, "rm", name], CONTAINERS_CONF=str(podman.conf))
 

@@ -403,7 +403,7 @@ def limited(runtime: Runtime, path: str, resources: dict[str, Any]) -> None:
     runtime.create("g", "sleep", "100", linux=linux)
 
 
-def linux_cgroups_cpus(runtime: Runtime, path: str = "/cordon-spec/cpus") -> None:
+def linux_cgroups_cpus(runtime: Runtime, path: str = "/cordon-spec-cpus") -> None:
     """Shares, quota, period."""
     limited(runtime, path, {"cpu": {"shares": 1024, "quota": 100000, "period": 50000}})
     g = group("cpu", path.lstrip("/"))
@@ -412,36 +412,36 @@ def linux_cgroups_cpus(runtime: Runtime, path: str = "/cordon-spec/cpus") -> Non
 
 
 def linux_cgroups_relative_cpus(runtime: Runtime) -> None:
-    linux_cgroups_cpus(runtime, "cordon-spec-cpus")
+    linux_cgroups_cpus(runtime, "cordon-spec-relative-cpus")
 
 
-def linux_cgroups_devices(runtime: Runtime, path: str = "/cordon-spec/devices") -> None:
+def linux_cgroups_devices(runtime: Runtime, path: str = "/cordon-spec-devices") -> None:
     rules = [{"allow": False}, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]
     limited(runtime, path, {"devices": rules})
     assert "c 10:229 rwm" in (group("devices", path.lstrip("/")) / "devices.list").read_text().splitlines()
 
 
 def linux_cgroups_relative_devices(runtime: Runtime) -> None:
-    linux_cgroups_devices(runtime, "cordon-spec-devices")
+    linux_cgroups_devices(runtime, "cordon-spec-relative-devices")
 
 
 def linux_cgroups_memory(runtime: Runtime) -> None:
     """The guest's limit, and what the sandbox itself needs above it."""
-    limited(runtime, "/cordon-spec/memory", {"memory": {"limit": 50 << 20}})
+    limited(runtime, "/cordon-spec-memory", {"memory": {"limit": 50 << 20}})
     assert (
-        int((group("memory", "cordon-spec/memory") / "memory.limit_in_bytes").read_text()) == (50 + 192) << 20
+        int((group("memory", "cordon-spec-memory") / "memory.limit_in_bytes").read_text()) == (50 + 192) << 20
     )
 
 
 def linux_cgroups_pids(runtime: Runtime) -> None:
-    limited(runtime, "/cordon-spec/pids", {"pids": {"limit": 100}})
-    assert int((group("pids", "cordon-spec/pids") / "pids.max").read_text()) == 2 * 100 + 64
+    limited(runtime, "/cordon-spec-pids", {"pids": {"limit": 100}})
+    assert int((group("pids", "cordon-spec-pids") / "pids.max").read_text()) == 2 * 100 + 64
 
 
 def delete_resources(runtime: Runtime) -> None:
     """What `create` made is removed."""
-    limited(runtime, "/cordon-spec/gone", {"pids": {"limit": 100}})
-    g = group("pids", "cordon-spec/gone")
+    limited(runtime, "/cordon-spec-gone", {"pids": {"limit": 100}})
+    g = group("pids", "cordon-spec-gone")
     assert g.is_dir()
     runtime.ok("delete", "--force", "g")
     assert not g.exists()
@@ -449,10 +449,10 @@ def delete_resources(runtime: Runtime) -> None:
 
 def delete_only_create_resources(runtime: Runtime) -> None:
     """What was there before stays."""
-    g = group("pids", "cordon-spec/kept")
+    g = group("pids", "cordon-spec-kept")
     g.mkdir(parents=True)
     try:
-        limited(runtime, "/cordon-spec/kept", {"pids": {"limit": 100}})
+        limited(runtime, "/cordon-spec-kept", {"pids": {"limit": 100}})
         runtime.ok("delete", "--force", "g")
         assert g.is_dir()
     finally:
