@@ -316,7 +316,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(241, "mq_unlink", mqueue.mq_unlink, "name:str", FULL),
     Row(242, "mq_timedsend", mqueue.mq_timedsend, "mqd:fd msg:buf_in length:size prio:uint timeout:timespec", FULL),
     Row(243, "mq_timedreceive", mqueue.mq_timedreceive, "mqd:fd msg:buf_out length:size prio:addr timeout:timespec", FULL),
-    Row(244, "mq_notify", mqueue.mq_notify, "mqd:fd sevp:addr"),
+    Row(244, "mq_notify", mqueue.mq_notify, "mqd:fd sevp:addr", FULL),
     Row(245, "mq_getsetattr", mqueue.mq_getsetattr, "mqd:fd new:addr old:addr", FULL),
     Row(246, "kexec_load", privileged.not_permitted, "entry:addr count:size segments:addr flags:size", ERRNO, "belongs to the machine: EPERM"),
     Row(247, "waitid", process.waitid, "idtype:int id:pid info:siginfo_out options:int rusage:addr", FULL),
