@@ -10,6 +10,7 @@
 #include "fastio.h"
 #include "fastmem.h"
 #include "fastsig.h"
+#include "fdt.h"
 #include "names.h"
 #include "stats.h"
 
@@ -20,7 +21,12 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_brk] = fast_brk,
     [SYS_clock_gettime] = fast_clock_gettime,
     [SYS_clock_nanosleep] = fast_clock_nanosleep,
+    [SYS_close] = fast_close,
+    [SYS_dup] = fast_dup,
+    [SYS_dup2] = fast_dup2,
+    [SYS_dup3] = fast_dup3,
     [SYS_faccessat] = fast_faccessat,
+    [SYS_fcntl] = fast_fcntl,
     [SYS_fstat] = fast_fstat,
     [SYS_futex] = fast_futex,
     [SYS_getegid] = fast_identity,

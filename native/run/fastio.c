@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "../mm/mm.h"
-#include "files.h"
+#include "fdt.h"
 #include "names.h"
 
 #define MAX_RW  0x7ffff000UL /* what one call moves at most (read(2), NOTES) */
@@ -340,6 +340,8 @@ enum cn_fast fast_lseek(struct cn_task *t)
             break;
         case CN_FILE_OWN:
             pos = lseek(f->hostfd, off, (int)whence);
+            break;
+        case CN_FILE_PLACE:
             break;
         default:
             pos = seek_to(f, off, whence);

@@ -11,33 +11,30 @@
 #include <sys/stat.h>
 
 #include "../mm/mm.h"
-#include "files.h"
+#include "fdt.h"
 
-#define PATH   104 /* longer paths are not kept */
 #define SLOTS  4096U
 #define LOCKS  64U
 #define SECOND 1000000000L
 
-enum { FOLLOW = 0, NOFOLLOW = 1, FILE = 2, ACCESS = 8 }; /* ACCESS + mode: with the real ids */
+/* name_key.how. ACCESS + mode: with the real ids; OPEN + flags: to open it for reading. */
+enum { FOLLOW = 0, NOFOLLOW = 1, FILE = 2, ACCESS = 8 };
+#define OPEN (1U << 31)
 
-/* What an answer depends on. */
-struct key {
-    u64 generation, creds, place[4]; /* of FILE: the description's serial number */
-    u32 how, len;
-    char path[PATH];
-};
+#define OPEN_FLAGS /* the last one is O_LARGEFILE */                                              \
+    (O_ACCMODE | O_APPEND | O_CLOEXEC | O_DIRECTORY | O_NOCTTY | O_NOFOLLOW | O_NONBLOCK | 0100000)
 
 struct answer {
-    struct key key; /* generation 0: none */
+    struct name_key key; /* generation 0: none */
     i64 result; /* 0: st holds it; or -errno */
     struct stat st;
 };
 
 struct cn_ask {
-    struct key key;
-    u32 hash;
+    struct name_key key;
     u32 open; /* the answer will be kept */
     u32 keep; /* Python says that it may be */
+    u32 opening; /* OPEN + flags: the call opens the name; 0: it does not */
 };
 
 static struct answer answers[SLOTS];
@@ -55,7 +52,12 @@ static u64 mix(u64 h, u64 v)
     return h ^ h >> 29;
 }
 
-static u32 hash_of(const struct key *k)
+u64 names_generation(void)
+{
+    return atomic_load(&generation);
+}
+
+static void set_hash(struct name_key *k)
 {
     u64 h = mix(k->how + 1, k->creds), word;
     u32 i = 0;
@@ -69,20 +71,20 @@ static u32 hash_of(const struct key *k)
     word = 0;
     memcpy(&word, k->path + i, k->len - i);
     h = mix(h, word);
-    return (u32)(h >> 32 ^ h);
+    k->hash = (u32)(h >> 32 ^ h);
 }
 
-static int same(const struct key *a, const struct key *b)
+int names_same(const struct name_key *a, const struct name_key *b)
 {
-    return a->generation == b->generation && a->creds == b->creds && a->how == b->how &&
+    return a->hash == b->hash && a->generation == b->generation && a->creds == b->creds && a->how == b->how &&
            a->len == b->len && !memcmp(a->place, b->place, sizeof(a->place)) &&
            !memcmp(a->path, b->path, a->len);
 }
 
 static void store(const struct cn_ask *ask, i64 result, const struct stat *st)
 {
-    struct answer *a = &answers[ask->hash % SLOTS];
-    pthread_mutex_t *lock = &locks[ask->hash % LOCKS];
+    struct answer *a = &answers[ask->key.hash % SLOTS];
+    pthread_mutex_t *lock = &locks[ask->key.hash % LOCKS];
 
     if (ask->key.generation != atomic_load(&generation))
         return;
@@ -104,7 +106,7 @@ static struct cn_ask *new_question(struct cn_task *t, u32 how)
         if (!ask)
             return NULL;
     }
-    ask->open = 0;
+    ask->open = ask->opening = 0;
     /* Before all else: what happens later must not pass for what was so at this generation. */
     ask->key.generation = atomic_load(&generation);
     ask->key.how = how;
@@ -124,8 +126,28 @@ static int file_question(struct cn_task *t, i32 fd)
     memset(ask->key.place + 1, 0, 3 * sizeof(u64));
     ask->key.creds = 0;
     ask->key.len = 0;
-    ask->hash = hash_of(&ask->key);
+    set_hash(&ask->key);
     return 1;
+}
+
+/* Where a relative path starts. 0: nowhere that is known here. */
+static int start_of(struct cn_task *t, i32 dirfd, u64 place[2])
+{
+    struct cn_file *f;
+    int ok;
+
+    if (dirfd == AT_FDCWD) {
+        memcpy(place, t->fs->cwd, sizeof(t->fs->cwd));
+        return 1;
+    }
+    f = file_get(t->fds, dirfd);
+    if (!f)
+        return 0;
+    ok = atomic_load_explicit(&f->kind, memory_order_relaxed) == CN_FILE_PLACE;
+    place[0] = f->serial;
+    place[1] = UINT64_MAX; /* no mount's number */
+    file_put(f);
+    return ok;
 }
 
 /* The path at addr relative to dirfd, as a question in t->ask. 0: not one of ours. */
@@ -136,29 +158,29 @@ static int question(struct cn_task *t, i32 dirfd, u64 addr, u32 how)
 
     if (!ask || !t->fs)
         return 0;
-    len = cn_mm_copy_str(cn_task_mm(t), addr, ask->key.path, PATH);
-    if (len <= 0 || (ask->key.path[0] != '/' && dirfd != AT_FDCWD))
+    len = cn_mm_copy_str(cn_task_mm(t), addr, ask->key.path, NAMES_PATH);
+    if (len <= 0)
         return 0;
     ask->key.len = (u32)len;
     ask->key.creds = t->creds;
     memcpy(ask->key.place, t->fs->root, sizeof(t->fs->root));
     if (ask->key.path[0] == '/')
         memset(ask->key.place + 2, 0, sizeof(t->fs->cwd));
-    else
-        memcpy(ask->key.place + 2, t->fs->cwd, sizeof(t->fs->cwd));
-    ask->hash = hash_of(&ask->key);
+    else if (!start_of(t, dirfd, ask->key.place + 2))
+        return 0;
+    set_hash(&ask->key);
     return 1;
 }
 
 /* 1: answered, *result and (for 0) *st tell. */
 static int known(struct cn_ask *ask, i64 *result, struct stat *st)
 {
-    struct answer *a = &answers[ask->hash % SLOTS];
-    pthread_mutex_t *lock = &locks[ask->hash % LOCKS];
+    struct answer *a = &answers[ask->key.hash % SLOTS];
+    pthread_mutex_t *lock = &locks[ask->key.hash % LOCKS];
     int found;
 
     pthread_mutex_lock(lock);
-    found = same(&a->key, &ask->key);
+    found = names_same(&a->key, &ask->key);
     if (found) {
         *result = a->result;
         if (!a->result)
@@ -220,18 +242,6 @@ enum cn_fast fast_newfstatat(struct cn_task *t)
                 flags & AT_SYMLINK_NOFOLLOW ? NOFOLLOW : FOLLOW);
 }
 
-/* Only that a name is missing is told: what is there needs more looking at. */
-static enum cn_fast missing(struct cn_task *t, i32 dirfd, u64 path, u32 how)
-{
-    struct stat st;
-    i64 result;
-
-    if (!question(t, dirfd, path, how) || !known(t->ask, &result, &st) || !result)
-        return CN_UPCALL;
-    t->regs.rax = (u64)result;
-    return CN_DONE;
-}
-
 static enum cn_fast may_access(struct cn_task *t, i32 dirfd, u64 path, u32 mode)
 {
     struct stat st;
@@ -253,21 +263,52 @@ enum cn_fast fast_faccessat(struct cn_task *t)
     return may_access(t, (i32)t->regs.rdi, t->regs.rsi, (u32)t->regs.rdx);
 }
 
-static enum cn_fast open_missing(struct cn_task *t, i32 dirfd, u64 path, u32 flags)
+/* The key of a description that the question's call opens. */
+static void open_key(const struct cn_ask *ask, struct name_key *key)
 {
-    if (flags & ~(u32)(O_ACCMODE | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | 0100000))
-        return CN_UPCALL; /* the last one is O_LARGEFILE */
-    return missing(t, dirfd, path, FOLLOW);
+    *key = ask->key;
+    key->how = ask->opening;
+    set_hash(key);
+}
+
+/* A name that is known to be missing, or of which there is a spare description (reopen.h). */
+static enum cn_fast open_known(struct cn_task *t, i32 dirfd, u64 path, u32 flags)
+{
+    struct name_key key;
+    struct stat st;
+    i64 result = 0;
+
+    if (flags & ~(u32)OPEN_FLAGS ||
+        !question(t, dirfd, path, flags & O_NOFOLLOW ? NOFOLLOW : FOLLOW))
+        return CN_UPCALL;
+    if (t->fds && (flags & O_ACCMODE) == O_RDONLY) {
+        t->ask->opening = OPEN | (flags & ~(u32)O_CLOEXEC);
+        open_key(t->ask, &key);
+        result = fdt_reopen(t->fds, &key, t->nofile, (flags & O_CLOEXEC) != 0);
+        if (result >= 0)
+            goto out;
+    }
+    if (!known(t->ask, &result, &st) || !result)
+        return CN_UPCALL;
+out:
+    t->regs.rax = (u64)result;
+    return CN_DONE;
 }
 
 enum cn_fast fast_open(struct cn_task *t)
 {
-    return open_missing(t, AT_FDCWD, t->regs.rdi, (u32)t->regs.rsi);
+    return open_known(t, AT_FDCWD, t->regs.rdi, (u32)t->regs.rsi);
 }
 
 enum cn_fast fast_openat(struct cn_task *t)
 {
-    return open_missing(t, (i32)t->regs.rdi, t->regs.rsi, (u32)t->regs.rdx);
+    return open_known(t, (i32)t->regs.rdi, t->regs.rsi, (u32)t->regs.rdx);
+}
+
+void names_opened(const struct cn_task *t, struct name_key *key)
+{
+    if (t->ask && t->ask->opening)
+        open_key(t->ask, key);
 }
 
 void cn_names_keep(struct cn_task *t)
@@ -280,7 +321,10 @@ void names_answered(struct cn_task *t, int has_result, i64 result)
 {
     struct cn_ask *ask = t->ask;
 
-    if (!ask || !ask->open)
+    if (!ask)
+        return;
+    ask->opening = 0;
+    if (!ask->open)
         return;
     if (has_result && ask->keep && (result == -ENOENT || (!result && ask->key.how >= ACCESS)))
         store(ask, result, NULL);

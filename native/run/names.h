@@ -32,6 +32,21 @@ int cn_names_stat(struct cn_task *t, uint64_t addr, int steady, uint64_t dev, ui
 
 #include "fast.h"
 
+enum { NAMES_PATH = 104 }; /* longer paths are not kept */
+
+/* What an answer depends on. */
+struct name_key {
+    u64 generation, creds;
+    u64 place[4]; /* root and working directory; the serial numbers of descriptions instead */
+    u32 how, len, hash;
+    char path[NAMES_PATH];
+};
+
+u64 names_generation(void);
+int names_same(const struct name_key *a, const struct name_key *b);
+/* The key of what the call that t is in opens, if that is known; else it is left as it is. */
+void names_opened(const struct cn_task *t, struct name_key *key);
+
 enum cn_fast fast_fstat(struct cn_task *t);
 enum cn_fast fast_stat(struct cn_task *t);
 enum cn_fast fast_lstat(struct cn_task *t);

@@ -23,6 +23,7 @@
 #include "klock.h"
 #include "names.h"
 #include "place.h"
+#include "reopen.h"
 #include "signals.h"
 #include "stats.h"
 #include "task.h"
@@ -282,6 +283,8 @@ int cn_task_go(struct cn_task *t, int has_result, int64_t result)
     const struct cn_regs *r = &t->regs;
     int rc;
 
+    if (CN_UNLIKELY(reopen_pending()))
+        return CN_ENDED;
     names_answered(t, has_result, result);
     if (has_result)
         t->regs.rax = (u64)result;
@@ -294,7 +297,7 @@ int cn_task_go(struct cn_task *t, int has_result, int64_t result)
     t->args[3] = r->r10;
     t->args[4] = r->r8;
     t->args[5] = r->r9;
-    return CN_CALL + (int)r->orig_rax;
+    return (CN_CALL + (int)r->orig_rax) | (CN_UNLIKELY(reopen_pending()) ? CN_ENDED : 0);
 }
 
 /* Takes what happened out of the word: CN_WOKEN, CN_INTERRUPTED or -1. */

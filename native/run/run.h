@@ -39,7 +39,8 @@ struct cn_task {
     uint64_t sleeps; /* times that it slept in C */
     struct cn_ids ids;
     uint64_t fsize; /* soft RLIMIT_FSIZE of its process */
-    struct cn_fdt *fds; /* its descriptors, as far as C knows them (files.h); borrowed; may be NULL */
+    uint64_t nofile; /* soft RLIMIT_NOFILE of its process */
+    struct cn_fdt *fds; /* its descriptors (fdt.h); borrowed; may be NULL */
     struct cn_fs *fs; /* where its paths start (names.h); borrowed; may be NULL */
     uint64_t creds; /* a number of its credentials' own */
     struct cn_ask *ask; /* names.c's */
@@ -86,6 +87,9 @@ int cn_task_run(struct cn_task *t);
 /* The same with less to do for Python: first sets rax to `result` if has_result, and returns
  * CN_CALL + number for a system call whose number is below CN_NR_SYSCALLS, with args filled. */
 enum { CN_CALL = 16 };
+/* With this bit: there is something for cn_files_ended, which is to be done first. Alone: nothing was
+ * done yet. */
+enum { CN_ENDED = 65536 };
 int cn_task_go(struct cn_task *t, int has_result, int64_t result);
 
 /* Sleeps until cn_task_wake, cn_task_interrupt or the deadline (CLOCK_MONOTONIC ns; -1 none; a past

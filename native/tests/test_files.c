@@ -5,6 +5,7 @@
  * Usage: test_files; prints "ok NAME" for each test. Builds with -fsanitize=address,undefined.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 
 #include "../gofer/gofer.h"
 #include "../run/dirents.h"
-#include "../run/files.h"
+#include "../run/fdt.h"
+#include "../run/reopen.h"
 #include "check.h"
 
 enum { FIXED = CN_GF_ATTR + 8 + 1 + 2, DEV = 77 };
@@ -78,40 +80,141 @@ static void test_listings(void)
     puts("ok listings");
 }
 
-static struct cn_file *opened(struct cn_fdt *t, int fd, int hostfd)
+/* A description of a host file at number fd of t. */
+static struct cn_file *opened(struct cn_fdt *t, int fd, int hostfd, u32 end)
 {
-    struct cn_file *f = cn_fdt_open(t, fd, CN_FILE_HOST, CN_FILE_READ, hostfd, NULL, NULL, 7);
+    struct cn_file *f = cn_file_new(7);
 
     CHECK(f);
+    cn_file_set(f, CN_FILE_HOST, CN_FILE_READ, hostfd, NULL, NULL, 0, end);
+    CHECK(cn_fdt_put(t, fd, f, 0) == 0);
     return f;
+}
+
+static struct cn_task call(struct cn_fdt *t, u64 rdi, u64 rsi, u64 rdx)
+{
+    struct cn_task task = {.fds = t, .nofile = 100};
+
+    task.regs.rdi = rdi;
+    task.regs.rsi = rsi;
+    task.regs.rdx = rdx;
+    return task;
 }
 
 static void test_tables(void)
 {
     struct cn_fdt *t = cn_fdt_new(), *child;
-    struct cn_file *f = opened(t, 3, 30), *g = opened(t, 5000, 31), *got;
+    struct cn_file *f = opened(t, 3, 30, CN_END_LAST), *g = opened(t, 5000, 31, CN_END_LAST), *got;
 
     CHECK(!file_get(NULL, 3) && !file_get(t, -1) && !file_get(t, 4) && !file_get(t, 1 << 30));
     got = file_get(t, 3);
     CHECK(got == f && got->hostfd == 30 && cn_file_pos(got) == 7);
     file_put(got);
+    CHECK(cn_fdt_put(t, 3, g, 0) == -EBUSY && cn_fdt_put(t, -1, g, 0) == -ENOMEM);
     child = cn_fdt_copy(t);
-    CHECK(cn_fdt_set(t, 4, f) == 0);
-    cn_fdt_close(t, 3, NULL);
-    CHECK(!file_get(t, 3));
+    CHECK(cn_file_numbers(f) == 2 && cn_file_numbers(g) == 2);
+    CHECK(cn_fdt_install(t, f, 4, 10, 1) == 4 && cn_fdt_cloexec(t, 4) == 1);
+    CHECK(cn_fdt_install(t, f, 10, 10, 0) == -EMFILE);
+    CHECK(cn_fdt_next(t, 5) == 5000 && cn_fdt_next(t, 5001) == -1);
+    CHECK(cn_fdt_remove(t, 3) == cn_file_index(f) && cn_fdt_remove(t, 3) == -EBADF);
+    CHECK(!file_get(t, 3) && cn_fdt_get(t, 3) == -EBADF && cn_fdt_get(t, INT64_MAX) == -EBADF);
     got = file_get(child, 3);
     CHECK(got == f && !file_get(child, 4));
     file_put(got);
-    cn_file_set(f, CN_FILE_NONE, 0, -1, NULL, NULL);
-    CHECK(!file_get(t, 4));
-    cn_fdt_close(child, 3, NULL);
-    cn_fdt_close(child, 5000, NULL);
-    cn_fdt_close(t, 4, f);
-    cn_fdt_close(t, 5000, g);
-    CHECK(cn_fdt_set(t, -1, NULL) == 0 && cn_fdt_set(t, 1 << 30, NULL) == 0);
+    cn_file_set(f, CN_FILE_NONE, 0, -1, NULL, NULL, 0, CN_END_LAST);
+    CHECK(!file_get(t, 4) && cn_fdt_get(t, 4) == cn_file_index(f));
+    CHECK(cn_fdt_close(child, 0, CN_MAX_FDS, 0) == -1); /* others lead there, too */
+    CHECK(cn_fdt_close(t, 0, 5000, 1) == 4);            /* the last number: Python's */
+    CHECK(cn_fdt_remove(t, 4) >= 0 && cn_fdt_remove(t, 5000) >= 0);
+    CHECK(cn_file_numbers(f) == 0 && cn_file_numbers(g) == 0);
+    cn_file_free(f);
+    cn_file_free(g);
     cn_fdt_free(child);
     cn_fdt_free(t);
     puts("ok tables");
+}
+
+static void test_calls(void)
+{
+    struct cn_fdt *t = cn_fdt_new();
+    struct cn_file *f = opened(t, 0, 30, CN_END_LATER), *g = opened(t, 1, 31, CN_END_LAST);
+    struct cn_task task;
+    int index[4];
+
+    task = call(t, 0, F_DUPFD_CLOEXEC, 7);
+    CHECK(fast_fcntl(&task) == CN_DONE && task.regs.rax == 7 && cn_file_numbers(f) == 2);
+    task = call(t, 7, F_GETFD, 0);
+    CHECK(fast_fcntl(&task) == CN_DONE && task.regs.rax == FD_CLOEXEC);
+    task = call(t, 7, F_SETFD, 0);
+    CHECK(fast_fcntl(&task) == CN_DONE && cn_fdt_cloexec(t, 7) == 0);
+    task = call(t, 7, F_DUPFD, 100); /* the limit, and others: errors are Python's */
+    CHECK(fast_fcntl(&task) == CN_UPCALL);
+    task = call(t, 99, F_GETFL, 0);
+    CHECK(fast_fcntl(&task) == CN_UPCALL);
+    task = call(t, 0, 0, 0);
+    CHECK(fast_dup(&task) == CN_DONE && task.regs.rax == 2);
+    task = call(t, 0, 1, 0); /* 1 leads to g alone */
+    CHECK(fast_dup2(&task) == CN_UPCALL && cn_file_numbers(g) == 1 && cn_file_numbers(f) == 3);
+    task = call(t, 1, 2, O_CLOEXEC);
+    CHECK(fast_dup3(&task) == CN_DONE && cn_fdt_cloexec(t, 2) == 1 && cn_file_numbers(f) == 2);
+    task = call(t, 2, 2, 0);
+    CHECK(fast_dup2(&task) == CN_DONE && fast_dup3(&task) == CN_UPCALL);
+    task = call(t, 2, 0, 0);
+    CHECK(fast_close(&task) == CN_DONE && fast_close(&task) == CN_UPCALL);
+    task = call(t, 1, 0, 0);
+    CHECK(fast_close(&task) == CN_UPCALL && cn_fdt_get(t, 1) == cn_file_index(g));
+    task = call(t, 0, 0, 0);
+    CHECK(fast_close(&task) == CN_DONE && !reopen_pending());
+    task = call(t, 7, 0, 0);
+    CHECK(fast_close(&task) == CN_DONE && reopen_pending() && cn_file_numbers(f) == 1);
+    CHECK(cn_files_ended(index, 4) == 1 && index[0] == cn_file_index(f) && !reopen_pending());
+    CHECK(cn_file_numbers(f) == 0);
+    cn_file_free(f);
+    cn_fdt_locked(t); /* POSIX locks: every close is Python's */
+    task = call(t, 1, 0, 0);
+    CHECK(fast_dup(&task) == CN_DONE && fast_close(&task) == CN_UPCALL);
+    CHECK(cn_fdt_remove(t, 0) >= 0 && cn_fdt_remove(t, 1) >= 0);
+    cn_file_free(g);
+    cn_fdt_free(t);
+    puts("ok calls");
+}
+
+static void test_spares(void)
+{
+    struct cn_fdt *t = cn_fdt_new();
+    struct cn_file *f = opened(t, 0, 30, CN_END_LATER);
+    struct cn_task task = call(t, 0, 0, 0);
+    struct name_key key = {.generation = names_generation(), .how = 1, .len = 1, .hash = 5};
+    int index[4];
+
+    f->key = key;
+    CHECK(fast_close(&task) == CN_DONE && !reopen_pending());
+    key.how = 2;
+    CHECK(fdt_reopen(t, &key, 100, 0) == -1);
+    key.how = 1;
+    CHECK(fdt_reopen(t, &key, 0, 0) == -1);
+    CHECK(fdt_reopen(t, &key, 100, 1) == 0 && cn_fdt_cloexec(t, 0) == 1);
+    CHECK(file_get(t, 0) == f && cn_file_pos(f) == 0 && cn_file_numbers(f) == 1);
+    file_put(f);
+    CHECK(fdt_reopen(t, &key, 100, 0) == -1); /* it is not spare any more */
+    CHECK(cn_fdt_get(t, 0) >= 0);             /* Python may be at work on it */
+    CHECK(fast_close(&task) == CN_DONE && fdt_reopen(t, &key, 100, 0) == -1);
+    CHECK(cn_files_ended(index, 4) == 1 && cn_file_spare(f) && cn_file_numbers(f) == 1);
+    CHECK(fdt_reopen(t, &key, 100, 0) == 0 && fast_close(&task) == CN_DONE);
+    cn_names_changed();
+    CHECK(reopen_pending() && fdt_reopen(t, &key, 100, 0) == -1);
+    CHECK(cn_files_ended(index, 4) == 1 && !cn_file_spare(f) && cn_file_numbers(f) == 0);
+    cn_file_free(f);
+    f = opened(t, 0, 30, CN_END_LATER);
+    f->key = key;
+    f->key.generation = names_generation();
+    CHECK(fast_close(&task) == CN_DONE && !reopen_pending());
+    cn_files_watched(1);
+    CHECK(reopen_pending() && cn_files_ended(index, 4) == 1);
+    cn_files_watched(0);
+    cn_file_free(f);
+    cn_fdt_free(t);
+    puts("ok spares");
 }
 
 static struct cn_fdt *raced;
@@ -138,6 +241,13 @@ static void *looker(void *arg)
     return (void *)seen;
 }
 
+/* A number that Python closes. */
+static void closed(struct cn_fdt *t, int fd, struct cn_file *f)
+{
+    CHECK(cn_fdt_remove(t, fd) == cn_file_index(f) && cn_file_numbers(f) == 0);
+    cn_file_free(f);
+}
+
 static void test_race(void)
 {
     struct cn_file *files[200] = {NULL};
@@ -149,25 +259,108 @@ static void test_race(void)
     for (int i = 0; i < 20000; i++) {
         int fd = (i * 7) % 200;
         if (files[fd])
-            cn_fdt_close(raced, fd, files[fd]);
-        files[fd] = i % 5 ? opened(raced, fd, i & 1 ? fd : fd + 1000) : NULL;
+            closed(raced, fd, files[fd]);
+        files[fd] = i % 5 ? opened(raced, fd, i & 1 ? fd : fd + 1000, CN_END_LAST) : NULL;
         if (files[fd] && i % 3 == 0)
-            cn_file_set(files[fd], CN_FILE_HOST, CN_FILE_READ, fd, NULL, NULL);
+            cn_file_set(files[fd], CN_FILE_HOST, CN_FILE_READ, fd, NULL, NULL, 0, CN_END_LAST);
     }
     atomic_store(&over, 1);
     for (int i = 0; i < 2; i++)
         pthread_join(thread[i], NULL);
     for (int fd = 0; fd < 200; fd++)
         if (files[fd])
-            cn_fdt_close(raced, fd, files[fd]);
+            closed(raced, fd, files[fd]);
     cn_fdt_free(raced);
     puts("ok race");
+}
+
+enum { NAMES = 8 };
+
+/* Opens spares, duplicates and closes as guest threads would; the table's numbers are theirs alone. */
+static void *guest(void *arg)
+{
+    unsigned seed = (unsigned)(u64)arg;
+
+    while (!atomic_load(&over)) {
+        struct name_key key = {.generation = names_generation(), .how = 1, .len = 1};
+        struct cn_task task = call(raced, rand_r(&seed) % 40, rand_r(&seed) % 40, 0);
+        key.hash = (u32)rand_r(&seed) % NAMES;
+        switch (rand_r(&seed) % 4) {
+        case 0:
+            fdt_reopen(raced, &key, 40, 0);
+            break;
+        case 1:
+            fast_dup(&task);
+            break;
+        case 2:
+            fast_dup2(&task);
+            break;
+        default:
+            fast_close(&task);
+        }
+    }
+    return NULL;
+}
+
+/* Python's part meanwhile: opens, looks, takes apart. In the end every description was ended once. */
+static void test_guests(void)
+{
+    struct cn_file *by_index[400] = {NULL}, *f;
+    struct name_key key = {.how = 1, .len = 1};
+    int index[8], n, living = 0;
+    pthread_t thread[3];
+
+    atomic_store(&over, 0);
+    raced = cn_fdt_new();
+    for (u64 i = 0; i < 3; i++)
+        pthread_create(&thread[i], NULL, guest, (void *)(i + 1));
+    for (int i = 0; i < 30000 || living; i++) {
+        if (i == 30000) {
+            atomic_store(&over, 1);
+            for (int j = 0; j < 3; j++)
+                pthread_join(thread[j], NULL);
+            CHECK(cn_fdt_close(raced, 0, CN_MAX_FDS, 0) == -1);
+            cn_names_changed();
+        }
+        if (i % 500 == 0)
+            cn_names_changed();
+        if (i < 30000 && living < 100) {
+            f = cn_file_new(0);
+            CHECK(f && cn_file_index(f) < 400 && !by_index[cn_file_index(f)]);
+            cn_file_set(f, CN_FILE_HOST, CN_FILE_READ, 1, NULL, NULL, 0, CN_END_LATER);
+            key.generation = names_generation();
+            key.hash = (u32)i % NAMES;
+            f->key = key;
+            if (cn_fdt_install(raced, f, 0, 40, 0) >= 0) {
+                by_index[cn_file_index(f)] = f;
+                living++;
+            } else {
+                cn_file_free(f);
+            }
+        }
+        cn_fdt_get(raced, i % 40);
+        n = cn_files_ended(index, 8);
+        for (int j = 0; j < n; j++) {
+            f = by_index[index[j]];
+            CHECK(f && cn_file_numbers(f) <= 40);
+            if (cn_file_numbers(f) || cn_file_spare(f))
+                continue;
+            by_index[index[j]] = NULL;
+            cn_file_free(f);
+            living--;
+        }
+    }
+    cn_fdt_free(raced);
+    puts("ok guests");
 }
 
 int main(void)
 {
     test_listings();
     test_tables();
+    test_calls();
+    test_spares();
     test_race();
+    test_guests();
     return 0;
 }

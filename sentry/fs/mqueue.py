@@ -15,7 +15,7 @@ from sentry.kernel import signals
 from sentry.kernel.ipc import limits as L
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.wait import WaitQueue
-from sentry.vfs.file import File
+from sentry.vfs.file import END_EACH, File
 
 if TYPE_CHECKING:
     from sentry.kernel.ipc.limits import Limits
@@ -120,6 +120,7 @@ class QueueFile(File):
         super().__init__(flags, path, queue)
         self.queue: Queue = queue
         self.waitq = queue.waitq
+        self.ending = END_EACH  # flush
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         q = self.queue

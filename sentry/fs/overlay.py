@@ -23,7 +23,7 @@ from sentry.fs.tmpfs import PAGE, TmpDir, TmpFile, TmpInode, TmpLink, TmpNode, T
 from sentry.mm import memfile
 from sentry.mm.objects import MemoryObject
 from sentry.vfs.attr import Attr, DirEntry
-from sentry.vfs.file import MIRROR_HOST, MIRROR_MEM, File
+from sentry.vfs.file import END_LATER, MIRROR_HOST, MIRROR_MEM, File
 from sentry.vfs.inode import Inode
 from sentry.vfs.special import anon_dev
 
@@ -184,6 +184,7 @@ class OverlayOpenFile(File):
             self.mobj = lower.mobj
         if not inode.kept and self.hostfd >= 0:
             self.mirror = MIRROR_HOST
+        self.ending = END_LATER
         inode.readers.append(self)
 
     def data_moved(self, data: MemoryObject) -> None:

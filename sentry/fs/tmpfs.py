@@ -19,7 +19,7 @@ from sentry.vfs.attr import (
     DirEntry,
     SetAttr,
 )
-from sentry.vfs.file import MIRROR_MEM, DirFile, File
+from sentry.vfs.file import END_LATER, MIRROR_MEM, DirFile, File
 from sentry.vfs.inode import Inode, SuperBlock
 
 if TYPE_CHECKING:
@@ -309,6 +309,8 @@ class TmpOpenFile(File):
         self.seekable = True
         self.mobj = inode.data
         self.mirror = MIRROR_MEM
+        if not self.writable:
+            self.ending = END_LATER
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         return self.file.data.pread(count, offset)

@@ -58,6 +58,17 @@ class Creds:
         c.no_new_privs = self.no_new_privs
         return c
 
+    def equals(self, other: Creds) -> bool:
+        """Do both say the same?"""
+        return (
+            (self.ruid, self.euid, self.suid, self.fsuid) == (other.ruid, other.euid, other.suid, other.fsuid)
+            and (self.rgid, self.egid, self.sgid, self.fsgid) == (other.rgid, other.egid, other.sgid, other.fsgid)
+            and self.groups == other.groups
+            and (self.permitted, self.effective, self.inheritable) == (other.permitted, other.effective, other.inheritable)
+            and (self.bounding, self.ambient, self.securebits) == (other.bounding, other.ambient, other.securebits)
+            and self.no_new_privs == other.no_new_privs
+        )
+
     def has(self, cap: int) -> bool:
         """Is the capability (CAP_*) in the effective set?"""
         return bool(self.effective >> cap & 1)

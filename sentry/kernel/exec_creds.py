@@ -47,4 +47,6 @@ def new_creds(t: Task, file: File) -> tuple[Creds, bool]:
     new.securebits &= ~SECBIT_KEEP_CAPS
     gained = new.ruid != 0 and effective and bool(new.permitted & ~new.ambient)
     secure = new.euid != new.ruid or new.egid != new.rgid or gained
+    if new.equals(old):
+        new = old  # one number, so what C knows for the one it knows for the other
     return new, secure

@@ -95,7 +95,7 @@ def open_program(t: Task, dirfd: int, name: bytes, flags: int) -> File:
     walk_flags = walk.EMPTY if flags & F.AT_EMPTY_PATH else 0
     if not flags & F.AT_SYMLINK_NOFOLLOW:
         walk_flags |= walk.FOLLOW
-    path = walk.resolve_to_read(t, dirfd, name, walk_flags)
+    path = walk.finish(walk.walk_to_read(t, dirfd, name, walk_flags))
     return open_path(t, path)
 
 
@@ -178,7 +178,7 @@ def execute(t: Task, dirfd: int, name: bytes, flags: int, args: Arguments) -> No
             depth += 1
             if depth > script.MAX_NESTING:
                 raise Errno(E.ELOOP)
-            if dirfd != F.AT_FDCWD and not name.startswith(b"/") and dirfd in t.fds.cloexec:
+            if dirfd != F.AT_FDCWD and not name.startswith(b"/") and t.fds.cloexec(dirfd):
                 raise Errno(E.ENOENT)  # the interpreter could not open it
             path, argument = script.interpreter(head)
             args.argv[:1] = [path, argument, run_as] if argument is not None else [path, run_as]

@@ -17,6 +17,7 @@ from sentry.kernel.task import RUN, SYSCALL
 from sentry.mm import memfile
 from sentry.strace import profiling
 from sentry.syscalls import dispatch
+from sentry.vfs.file import end_closed
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -27,6 +28,7 @@ STOP_EXCEPTION: Final = 3
 STOP_INTERRUPTED: Final = 4
 STOP_DIED: Final = 5
 CALL: Final = 16  # and above: CN_CALL + number
+ENDED: Final = 65536  # CN_ENDED: more than that
 M64: Final = 0xFFFFFFFFFFFFFFFF
 
 
@@ -62,6 +64,11 @@ def loop(t: Task) -> None:
         if t.work:
             deliver.work(t)
         reason: int = go(native, result != NO_RESULT, result)
+        if reason >= ENDED:
+            end_closed()
+            reason -= ENDED
+            if reason == 0:
+                continue
         result = NO_RESULT
         if reason >= CALL or reason == STOP_SYSCALL:
             t.state = SYSCALL

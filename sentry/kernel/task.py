@@ -85,6 +85,7 @@ class Task:
         self.native.fs = fs.native
         self.native.creds = creds.number
         self.native.fsize = tg.limits.soft(R.RLIMIT_FSIZE)
+        self.native.nofile = tg.limits.soft(R.RLIMIT_NOFILE)
         self.publish_ids()
 
         # Signals (sentry/kernel/signals.py)

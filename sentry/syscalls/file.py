@@ -40,18 +40,20 @@ def nofile(t: Task) -> int:
 
 def install(t: Task, file: File, cloexec: bool) -> int:
     """Gives a new description a number; it is gone again when there is none left."""
-    file.refs += 1
     try:
         return t.fds.install(file, cloexec, nofile(t))
-    finally:
-        file.decref()
+    except Errno:
+        file.close()
+        raise
 
 
 def openat(t: Task, dirfd: int, path: int, flags: int, mode: int) -> int:
     """openat(2)"""
-    return install(
-        t, opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode), bool(flags & F.O_CLOEXEC)
-    )
+    file = opening.open_file(t, dirfd, t.mm.read_path(path), flags, mode)
+    fd = install(t, file, bool(flags & F.O_CLOEXEC))
+    if file.spare:
+        lib.cn_file_opened(t.native, file.published())
+    return fd
 
 
 def open(t: Task, path: int, flags: int, mode: int) -> int:
@@ -124,13 +126,12 @@ def close_range(t: Task, first: int, last: int, flags: int) -> int:
         old = t.fds
         t.use_fds(old.copy())
         old.unref(t)
-    end = min(last + 1, len(t.fds.files))
     if flags & F.CLOSE_RANGE_CLOEXEC:
-        for fd in range(first, end):
-            if t.fds.files[fd] is not None:
-                t.fds.cloexec.add(fd)
+        for fd in t.fds.fds(first):
+            if fd <= last:
+                t.fds.set_cloexec(fd, True)
     else:
-        t.fds.close_range(t, first, end)
+        t.fds.close_range(t, first, last + 1)
     return 0
 
 
@@ -157,12 +158,7 @@ def dup3(t: Task, oldfd: int, newfd: int, flags: int) -> int:
 def replace(t: Task, oldfd: int, newfd: int, cloexec: bool) -> int:
     if not 0 <= newfd < nofile(t):
         raise Errno(E.EBADF)
-    old = t.fds.put(newfd, t.fds.get(oldfd), cloexec)
-    if old is not None:
-        try:
-            t.fds.finish(t, old)
-        except Errno:
-            pass  # dup2 does not report what close(2) would
+    t.fds.put(t, newfd, t.fds.get(oldfd), cloexec)
     return newfd
 
 
@@ -170,12 +166,9 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
     """fcntl(2). Leases are refused."""
     file = t.fds.get(fd)
     if cmd == F.F_GETFD:
-        return F.FD_CLOEXEC if fd in t.fds.cloexec else 0
+        return F.FD_CLOEXEC if t.fds.cloexec(fd) else 0
     if cmd == F.F_SETFD:
-        if arg & F.FD_CLOEXEC:
-            t.fds.cloexec.add(fd)
-        else:
-            t.fds.cloexec.discard(fd)
+        t.fds.set_cloexec(fd, bool(arg & F.FD_CLOEXEC))
         return 0
     if cmd == F.F_DUPFD or cmd == F.F_DUPFD_CLOEXEC:
         lowest = arg & 0xFFFFFFFF
@@ -186,6 +179,8 @@ def fcntl(t: Task, fd: int, cmd: int, arg: int) -> int:
         return file.flags
     if file.flags & F.O_PATH:
         raise Errno(E.EBADF)
+    if cmd in (F.F_SETFL, F.F_SETOWN, F.F_SETOWN_EX, F.F_SETSIG, F.F_NOTIFY):
+        file.changed()
     if cmd == F.F_SETFL:
         return set_flags(t, fd, file, arg & 0xFFFFFFFF)
     if cmd in (F.F_GETLK, F.F_OFD_GETLK):

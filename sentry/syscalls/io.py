@@ -279,10 +279,10 @@ def ioctl(t: Task, fd: int, cmd: int, arg: int) -> int:
     """ioctl(2): the generic requests here, the rest is the file's."""
     file = opened(t, fd)
     if cmd == IOC.FIOCLEX:
-        t.fds.cloexec.add(fd)
+        t.fds.set_cloexec(fd, True)
         return 0
     if cmd == IOC.FIONCLEX:
-        t.fds.cloexec.discard(fd)
+        t.fds.set_cloexec(fd, False)
         return 0
     if cmd == IOC.FIONBIO or cmd == IOC.FIOASYNC:
         bit = F.O_NONBLOCK if cmd == IOC.FIONBIO else F.O_ASYNC

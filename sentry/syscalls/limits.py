@@ -41,6 +41,9 @@ def change(t: Task, tg: ThreadGroup, resource: int, soft: int, hard: int) -> Non
     if resource == R.RLIMIT_FSIZE:
         for task in tg.tasks:
             task.native.fsize = soft
+    if resource == R.RLIMIT_NOFILE:
+        for task in tg.tasks:
+            task.native.nofile = soft
     if resource == R.RLIMIT_SIGPENDING:
         for task in tg.tasks:
             task.signals.limit = soft

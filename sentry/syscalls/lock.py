@@ -64,6 +64,7 @@ def flock(t: Task, fd: int, operation: int) -> int:
     if kind == F.LOCK_UN:
         locks.funlock(file)
         return 0
+    file.changed()
     exclusive = kind == F.LOCK_EX
     if locks.flock(file, exclusive):
         return 0
@@ -135,7 +136,9 @@ def set(t: Task, fd: int, file: File, ofd: bool, wait: bool, arg: int) -> int:
         locks.unlock(owner, start, end)
         return 0
     if not ofd:
-        table.posix_locks = True
+        table.lock()
+    else:
+        file.changed()
     exclusive = kind == F.F_WRLCK
     number = -1 if ofd else t.tg.pid
     if locks.lock(owner, number, exclusive, start, end):
@@ -156,7 +159,7 @@ def set(t: Task, fd: int, file: File, ofd: bool, wait: bool, arg: int) -> int:
     finally:
         WAITING.edges.pop(table, None)
         locks.waitq.remove(waiter)
-    if not ofd and (fd >= len(table.files) or table.files[fd] is not file):
+    if not ofd and table.find(fd) is not file:
         # Another thread closed the descriptor meanwhile: its locks ended then, and this one with them.
         locks.owner_gone(table)
         raise Errno(E.EBADF)

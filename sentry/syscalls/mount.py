@@ -128,8 +128,8 @@ def tell_files(t: Task, mount: Mount) -> None:
     """The mount's flags have changed, on which access times depend."""
     for task in t.kernel.every_task():
         if task.alive:
-            for file in task.fds.files:
-                if file is not None and file.path is not None and file.path.mount is mount:
+            for file in task.fds.files():
+                if file.path is not None and file.path.mount is mount:
                     file.remirror()
 
 
@@ -145,8 +145,8 @@ class Users:
                 continue
             if task.fs.root.mount is mount or task.fs.cwd.mount is mount:
                 return True
-            for file in task.fds.files:
-                if file is not None and file.path is not None and file.path.mount is mount:
+            for file in task.fds.files():
+                if file.path is not None and file.path.mount is mount:
                     return True
         return False
 

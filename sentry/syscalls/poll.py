@@ -135,9 +135,8 @@ def read_fds(t: Task, fds: int, nfds: int) -> list[Polled]:
     if nfds > t.tg.limits.soft(R.RLIMIT_NOFILE):
         raise Errno(E.EINVAL)
     items: list[Polled] = []
-    table = t.fds.files
     for fd, events, _ in POLLFD.iter_unpack(t.mm.read(fds, nfds * POLLFD.size)):
-        file = table[fd] if 0 <= fd < len(table) else None
+        file = t.fds.find(fd)
         item = Polled(file, events & 0xFFFF)
         if file is None and fd >= 0:
             item.revents = P.POLLNVAL
@@ -202,8 +201,7 @@ def do_select(t: Task, nfds: int, readfds: int, writefds: int, exceptfds: int, d
     """The number of bits set in the results, or -EINTR (then the sets are as they were)."""
     if nfds < 0:
         raise Errno(E.EINVAL)
-    table = t.fds.files
-    nfds = min(nfds, (len(table) + 63) // 64 * 64)
+    nfds = min(nfds, (t.fds.size() + 63) // 64 * 64)
     want_in = read_set(t, readfds, nfds)
     want_out = read_set(t, writefds, nfds)
     want_ex = read_set(t, exceptfds, nfds)
@@ -214,7 +212,7 @@ def do_select(t: Task, nfds: int, readfds: int, writefds: int, exceptfds: int, d
         bit = rest & -rest
         rest ^= bit
         fd = bit.bit_length() - 1
-        file = table[fd] if fd < len(table) else None
+        file = t.fds.find(fd)
         if file is None:
             raise Errno(E.EBADF)
         events = 0

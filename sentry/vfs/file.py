@@ -33,12 +33,19 @@ MIRROR_HOST: Final = 3
 MIRROR_OWN: Final = 4
 MIRROR_MEM: Final = 5
 MIRROR_STREAM: Final = 6
+MIRROR_PLACE: Final = 7
 MIRROR_READ: Final = 1
 MIRROR_WRITE: Final = 2
 MIRROR_APPEND: Final = 4
 MIRROR_NOATIME: Final = 8
 MIRROR_NONBLOCK: Final = 16
+# Who closes it (CN_END_*).
+END_EACH: Final = 0
+END_LAST: Final = 1
+END_LATER: Final = 2
 NULL: Final = ffi.NULL
+FILES: Final[list[File | None]] = []  # by index (cn_file_index): the descriptions that have, or had, a number
+ENDED: Final = ffi.new("int[]", 64)
 ALWAYS: Final = (S.S_IFREG, S.S_IFDIR)
 NEVER: Final = WaitQueue()  # of files that are always ready: nobody is ever woken
 
@@ -55,7 +62,7 @@ class File:
         self.path: Path | None = path  # None for pipes, sockets, eventfds...
         self.inode: Inode | None = inode
         self.position: int = 0  # while C does not keep it: see pos
-        self.refs: int = 0  # descriptors and in-flight uses; release() at 0
+        self.refs: int = 0  # in-flight uses; without these and numbers (numbers()) it ends
         self.waitq: WaitQueue = NEVER if inode is not None and inode.mode & S.S_IFMT in ALWAYS else WaitQueue()
         self.seekable: bool = False  # pread, pwrite and lseek make sense
         self.hostfd: int = (
@@ -63,7 +70,9 @@ class File:
         )  # a host descriptor that data may go to and from directly, at any offset if seekable
         self.mobj: MemoryObject | None = None  # data in the memory file: moved directly, too
         self.mirror: int = 0  # MIRROR_*: what C may take it for, to read and write it by itself; 0: nothing
-        self.native: ffi.CData | None = None  # C's half while it has a number (struct cn_file)
+        self.ending: int = END_LAST  # END_*: who closes its numbers
+        self.spare: bool = False  # it is as it was opened: another open may get it when nobody has it any more
+        self.native: ffi.CData | None = None  # C's half since its first number (struct cn_file)
         self.dirents: bytes | None = None  # the listing that getdents goes through (sentry/vfs/listing.py)
         self.record_at: int = 0  # the byte in it where entry number record_pos starts
         self.record_pos: int = 0
@@ -111,6 +120,8 @@ class File:
     # C's half
 
     def mirror_flags(self) -> int:
+        if self.mirror == MIRROR_PLACE:
+            return 0
         flags = self.flags
         out = MIRROR_READ if not flags & (F.O_PATH | F.O_WRONLY) else 0
         if self.writable:
@@ -124,31 +135,31 @@ class File:
             out |= MIRROR_NONBLOCK
         return out
 
-    def mirror_into(self, table: ffi.CData, fd: int) -> None:
-        """Lets C know of it, by number `fd` of a table (struct cn_fdt)."""
+    def published(self) -> ffi.CData:
+        """C's half, made when it gets its first number; ENFILE."""
         native = self.native
-        if native is not None:
-            lib.cn_fdt_set(table, fd, native)
-            return
-        mobj = self.mobj
-        data = self.mirror_data()
-        native = lib.cn_fdt_open(
-            table,
-            fd,
-            self.mirror,
-            self.mirror_flags(),
-            self.hostfd,
-            NULL if mobj is None else mobj.native,
-            NULL if data is None else data,
-            self.position,
-        )
-        if native:
+        if native is None:
+            native = lib.cn_file_new(self.position)
+            if not native:
+                raise Errno(E.ENFILE)
             self.native = native
+            index: int = lib.cn_file_index(native)
+            if index == len(FILES):
+                FILES.append(self)
+            else:
+                FILES[index] = self
+            self.remirror()
+        return native
+
+    def numbers(self) -> int:
+        """How many descriptors lead to it."""
+        native = self.native
+        return 0 if native is None else lib.cn_file_numbers(native)
 
     def mirror_data(self) -> ffi.CData | None:
         """What its inode's descriptions share (struct cn_data); writing needs it, but for devices and MIRROR_OWN."""
         inode = self.inode
-        if inode is None or self.mirror < MIRROR_HOST or self.mirror in (MIRROR_OWN, MIRROR_STREAM):
+        if inode is None or self.mirror not in (MIRROR_HOST, MIRROR_MEM):
             return None
         if self.mirror == MIRROR_HOST and not self.writable:
             return None
@@ -167,7 +178,16 @@ class File:
                 self.hostfd,
                 NULL if mobj is None else mobj.native,
                 NULL if data is None else data,
+                self.flags,
+                self.ending,
             )
+
+    def changed(self) -> None:
+        """It is not any more as it was opened (flags, owner, locks...): no other open may get it, and its end matters."""
+        self.spare = False
+        if self.ending == END_LATER:
+            self.ending = END_LAST
+            self.remirror()
 
     # Data. `offset` is meaningful for seekable files, -1 for streams.
 
@@ -274,14 +294,27 @@ class File:
 
     def decref(self) -> None:
         self.refs -= 1
-        if self.refs == 0:
-            self.close()
+        if self.refs == 0 and not self.numbers():
+            self.unused()
+
+    def unused(self) -> None:
+        """Nobody has it any more: the next open of its name may get it, else it ends."""
+        native = self.native
+        if self.spare and native is not None:
+            self.dirents = None
+            self.record_at = self.record_pos = 0
+            inode = self.inode
+            if inode is not None and inode.locks is None and lib.cn_file_spare(native):
+                return
+        self.close()
 
     def close(self) -> None:
         """What the last reference's end means for every kind of file; then release()."""
-        if self.native is not None:
-            lib.cn_file_free(self.native)
+        native = self.native
+        if native is not None:
             self.native = None
+            FILES[lib.cn_file_index(native)] = None
+            lib.cn_file_free(native)
         epitems = self.epitems
         if epitems is not None:
             self.epitems = None
@@ -308,8 +341,34 @@ class File:
         self.release()
 
 
+def end_closed() -> None:
+    """Takes apart what was closed in C (native/run/reopen.h)."""
+    while True:
+        n: int = lib.cn_files_ended(ENDED, len(ENDED))
+        for i in range(n):
+            file = FILES[ENDED[i]]
+            if file is not None and file.refs == 0 and not file.numbers():
+                try:
+                    file.unused()
+                except Errno:
+                    pass  # the guest was told that it is closed
+        if n < len(ENDED):
+            return
+
+
+def settle() -> None:
+    """Somebody is going to watch files: from now on C opens and ends none by itself, and what was closed before is no event."""
+    lib.cn_files_watched(1)
+    end_closed()
+
+
 class DirFile(File):
     """A directory opened for reading, over Inode.listing."""
+
+    def __init__(self, flags: int, path: Path | None, inode: Inode | None) -> None:
+        super().__init__(flags, path, inode)
+        self.mirror = MIRROR_PLACE
+        self.ending = END_LATER
 
     @property
     def spliceable(self) -> bool:

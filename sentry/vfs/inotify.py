@@ -12,7 +12,7 @@ from sentry.abi import poll as P
 from sentry.errors import Errno
 from sentry.fs.anon import shared_inode
 from sentry.vfs import notify
-from sentry.vfs.file import File
+from sentry.vfs.file import File, settle
 from sentry.vfs.notify import EventQueue, Watch
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Events(EventQueue):
         self.last_wd += 1
         watch = Watch(self, self.last_wd, inode, mask & KEEP)
         self.watches[watch.wd] = watch
+        settle()
         notify.attach(watch)
         return watch.wd
 

@@ -44,12 +44,12 @@ RENAMED: Final = 1 << 27  # an entry got another name in the same directory: not
 
 
 def attach(watch: Watch) -> None:
+    """The caller has called file.settle()."""
     inode = watch.inode
     if inode.watches is None:
         inode.watches = []
     inode.watches.append(watch)
     STATE.watches += 1
-    lib.cn_files_watched(1)
 
 
 def detach(watch: Watch) -> None:

@@ -12,7 +12,7 @@ from sentry.abi import stat as S
 from sentry.errors import Errno
 from sentry.vfs import access, clock, namei, notify, special, walk
 from sentry.vfs.attr import SET_CTIME, SET_MODE, SET_MTIME, SET_SIZE, SetAttr
-from sentry.vfs.file import File
+from sentry.vfs.file import END_LATER, MIRROR_PLACE, File
 from sentry.vfs.inode import Inode
 from sentry.vfs.mount import Dentry, Path
 from sentry.vfs.walk import Walk
@@ -27,6 +27,11 @@ PATH_FLAGS: Final = F.O_DIRECTORY | F.O_NOFOLLOW | F.O_PATH | F.O_CLOEXEC
 
 class PathFile(File):
     """What O_PATH gives: a place, not an opened object."""
+
+    def __init__(self, flags: int, path: Path, inode: Inode) -> None:
+        super().__init__(flags, path, inode)
+        self.mirror = MIRROR_PLACE
+        self.ending = END_LATER
 
     def mapping(self, t: Task) -> None:
         raise Errno(E.EBADF)
@@ -48,11 +53,12 @@ def open_file(t: Task, dirfd: int, name: bytes, flags: int, mode: int, how: int 
         if flags & F.O_DIRECTORY:
             raise Errno(E.EINVAL)
         return open_create(t, walk.resolve_parent(t, dirfd, name, how), flags, mode)
-    if flags & F.O_ACCMODE == F.O_RDONLY:
-        path = walk.resolve_to_read(t, dirfd, name, how)
-    else:
-        path = walk.resolve(t, dirfd, name, how)
-    return open_path(t, path, flags)
+    if flags & F.O_ACCMODE != F.O_RDONLY:
+        return open_path(t, walk.resolve(t, dirfd, name, how), flags)
+    w = walk.walk_to_read(t, dirfd, name, how)
+    file = open_path(t, walk.finish(w), flags)
+    file.spare = w.stable and file.ending == END_LATER
+    return file
 
 
 def open_create(t: Task, w: Walk, flags: int, mode: int) -> File:

@@ -15,6 +15,7 @@ from sentry.kernel import signals
 from sentry.kernel.signals import SigInfo
 from sentry.kernel.wait import Waiter
 from sentry.vfs import notify
+from sentry.vfs.file import settle
 from sentry.vfs.notify import EventQueue, Watch
 
 if TYPE_CHECKING:
@@ -152,6 +153,7 @@ def notify_directory(t: Task, file: File, fd: int, mask: int) -> None:
     if notifier is None:
         notifier = DirectoryNotifier(file, fd)
         notifier.watch = Watch(notifier, 0, inode, 0)
+        settle()
         notify.attach(notifier.watch)
         file.notifier = notifier
         set_owner(t, file, F.F_OWNER_PID, t.tg.pid)

@@ -337,11 +337,13 @@ def resolve(t: Task, dirfd: int, path: bytes, flags: int) -> Path:
     return finish(walk)
 
 
-def resolve_to_read(t: Task, dirfd: int, path: bytes, flags: int) -> Path:
-    """As resolve, for something that will be opened for reading."""
+def walk_to_read(t: Task, dirfd: int, path: bytes, flags: int) -> Walk:
+    """A walk to something that will be opened for reading; see `finish`."""
     INTENT.reading = True
     try:
-        return resolve(t, dirfd, path, flags)
+        walk = begin(t, dirfd, path, flags)
+        walk.run(path, False)
+        return walk
     finally:
         INTENT.reading = False
 

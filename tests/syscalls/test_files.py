@@ -37,13 +37,13 @@ def same_answers(sandbox: Sandbox, tmp_path: Path, name: str, shared: bool) -> N
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", ["vfs_open", "vfs_names", "vfs_io", "vfs_events", "vfs_rungs"])
+@pytest.mark.parametrize("name", ["vfs_open", "vfs_names", "vfs_io", "vfs_events", "vfs_rungs", "vfs_reopen"])
 def test_overlay(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     same_answers(sandbox, tmp_path, name, False)
 
 
 # Without vfs_open (no O_TMPFILE over 9P) and vfs_names (9P's times are unsigned).
 @pytest.mark.root
-@pytest.mark.parametrize("name", ["vfs_io", "vfs_events", "vfs_rungs"])
+@pytest.mark.parametrize("name", ["vfs_io", "vfs_events", "vfs_rungs", "vfs_reopen"])
 def test_shared_mount(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     same_answers(sandbox, tmp_path, name, True)

@@ -28,7 +28,7 @@ from sentry.vfs.attr import (
     DirEntry,
     SetAttr,
 )
-from sentry.vfs.file import MIRROR_HOST, DirFile, File
+from sentry.vfs.file import END_LATER, MIRROR_HOST, DirFile, File
 from sentry.vfs.inode import Inode
 from sentry.vfs.walk import INTENT
 
@@ -317,6 +317,8 @@ class GoferOpenFile(File):
         self.seekable = True
         self.hostfd = hostfd
         self.mirror = MIRROR_HOST
+        if not self.writable:
+            self.ending = END_LATER
 
     def read(self, t: Task, count: int, offset: int) -> bytes | None:
         try:

@@ -95,9 +95,10 @@ class FdInfo(GenFile):
             raise Errno(E.ENOENT)
         try:
             file = other.fds.get(self.fd)
+            cloexec = other.fds.cloexec(self.fd)
         except Errno:
             raise Errno(E.ENOENT) from None
-        flags = file.flags | (F.O_CLOEXEC if self.fd in other.fds.cloexec else 0)
+        flags = file.flags | (F.O_CLOEXEC if cloexec else 0)
         ident = file.path.mount.ident if file.path is not None else 0
         ino = file.inode.getattr().ino if file.inode is not None else SHARED.attr.ino
         head = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, ident, ino)
@@ -119,7 +120,7 @@ class FdDir(DynamicDir):
         attr = super().getattr()
         t = self.ref.find()
         if not self.info and t is not None and t.alive:
-            attr.size = sum(1 for f in t.fds.files if f is not None)  # since Linux 6.2
+            attr.size = len(t.fds.fds())  # since Linux 6.2
         return attr
 
     def find(self, name: bytes) -> GenNode | None:
@@ -127,9 +128,9 @@ class FdDir(DynamicDir):
         if t is None or not t.alive or not name.isdigit() or len(name) > 9:
             return None
         fd = int(name)
-        if name != b"%d" % fd or fd >= len(t.fds.files):
+        if name != b"%d" % fd:
             return None
-        file = t.fds.files[fd]
+        file = t.fds.find(fd)
         if file is None:
             return None
         if self.info:

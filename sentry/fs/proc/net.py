@@ -137,7 +137,7 @@ def netlink(t: Task) -> bytes:
     from sentry.net.netlink.socket import PORTS
 
     lines = [
-        b"%016x %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n" % (0, 0, port, s.groups, 0, 0, 0, max(s.refs, 1), 0, s.ino)
+        b"%016x %-3d %-10d %08x %-8d %-8d %-5d %-8d %-8d %-8d\n" % (0, 0, port, s.groups, 0, 0, 0, max(s.refs + s.numbers(), 1), 0, s.ino)
         for port, s in sorted(PORTS.users.items())
     ]
     return NETLINK_HEAD + b"".join(lines)

@@ -183,7 +183,7 @@ def status(reader: Task, t: Task) -> bytes:
         b"TracerPid:\t%d" % (t.tracing.tracer.tid if t.tracing is not None else 0),
         b"Uid:\t%d\t%d\t%d\t%d" % (c.ruid, c.euid, c.suid, c.fsuid),
         b"Gid:\t%d\t%d\t%d\t%d" % (c.rgid, c.egid, c.sgid, c.fsgid),
-        b"FDSize:\t%d" % (fd_size(len(t.fds.files)) if t.alive else 0),
+        b"FDSize:\t%d" % (fd_size(t.fds.size()) if t.alive else 0),
         b"Groups:\t%s " % b" ".join(b"%d" % g for g in c.groups),
         b"NStgid:\t%d" % tg.pid,
         b"NSpid:\t%d" % t.tid,

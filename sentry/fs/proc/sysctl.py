@@ -94,7 +94,7 @@ def ptys(t: Task) -> bytes:
 
 
 def file_nr(t: Task) -> bytes:
-    files = {id(f) for o in t.pidns.tasks.values() if o.alive for f in o.fds.files if f is not None}
+    files = {id(f) for o in t.pidns.tasks.values() if o.alive for f in o.fds.files()}
     return b"%d\t0\t%d\n" % (len(files), NR_OPEN)
 
 

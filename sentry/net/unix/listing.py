@@ -23,5 +23,5 @@ def lines(kernel: Kernel) -> list[bytes]:
             name = b" @" + s.name[1:].replace(b"\0", b"@") if s.name[0] == 0 else b" " + s.name
         flags = LISTENING if s.listening() else 0
         state = CONNECTED if s.peer is not None else UNCONNECTED
-        out.append(b"%016x: %08X %08X %08X %04X %02X %5d%s\n" % (0, max(1, s.refs), 0, flags, s.kind, state, ino, name))
+        out.append(b"%016x: %08X %08X %08X %04X %02X %5d%s\n" % (0, max(1, s.refs + s.numbers()), 0, flags, s.kind, state, ino, name))
     return out

@@ -98,7 +98,7 @@ def collect() -> None:
         alive: set[int] = set()
         work: list[UnixSocket] = []
         for key, socket in FLIGHT.sockets.items():
-            if socket.refs > FLIGHT.counts[key]:
+            if socket.refs + socket.numbers() > FLIGHT.counts[key]:
                 alive.add(key)
                 work.append(socket)
         while work:

@@ -409,7 +409,7 @@ class UnixSocket(Socket):
 
     def decref(self) -> None:
         super().decref()
-        if rights.FLIGHT.sockets and self.refs == rights.FLIGHT.counts.get(id(self), -1):
+        if rights.FLIGHT.sockets and self.refs == rights.FLIGHT.counts.get(id(self), -1) and not self.numbers():
             rights.collect()  # only messages refer to it now
 
     def release(self) -> None:
