@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -48,7 +49,7 @@ def wait_until_gone(sessions: Iterable[int], seconds: float = 10) -> list[int]:
 class Quarters:
     """Where a test's sandboxes live: mount and IPC namespaces, /run and /dev/shm that nobody else uses.
 
-    What `state` tells can then only be changed by them, whatever else goes on on the machine. An ordinary user has the host's own.
+    What `changes` tells is then their doing, whatever else goes on on the machine. An ordinary user has the host's own.
     """
 
     SETUP = "mount --make-rshared / && mount -t tmpfs none /run && mount -t tmpfs none /dev/shm && echo ready && exec cat"
@@ -62,6 +63,7 @@ class Quarters:
             assert self.keeper.stdout is not None
             assert self.keeper.stdout.readline() == b"ready\n"
             self.proc = Path(f"/proc/{self.keeper.pid}")
+        self.before = self.state()
 
     def __enter__(self) -> Self:
         return self
@@ -76,14 +78,26 @@ class Quarters:
             return []
         return ["nsenter", f"--mount={self.proc}/ns/mnt", f"--ipc={self.proc}/ns/ipc", f"--wdns={cwd}", "--"]
 
-    def state(self) -> dict[str, object]:
-        """What a sandbox could leave behind besides processes."""
+    def changes(self) -> dict[str, list[str]]:
+        """What sandboxes left behind besides processes, or took away; "+" and "-" before it. Empty: nothing."""
+        found: dict[str, list[str]] = {}
+        for kind, now in self.state().items():
+            gone: Iterator[str] = (self.before[kind] - now).elements()
+            if kind == "mounts":  # a mount also goes when somebody removes its mount point, in whatever namespace
+                gone = filter(lambda path: os.path.lexists(f"{self.proc}/root{path}"), gone)
+            changed = [f"+{x}" for x in (now - self.before[kind]).elements()] + [f"-{x}" for x in gone]
+            if changed:
+                found[kind] = changed
+        return found
+
+    def state(self) -> dict[str, Counter[str]]:
         root = self.proc / "root"
         sysv = ["cat", "/proc/sysvipc/shm", "/proc/sysvipc/sem", "/proc/sysvipc/msg"]
+        listed = subprocess.run([*self.enter(Path("/")), *sysv], capture_output=True, text=True, check=False).stdout
         return {
-            "mounts": sorted(line.split()[4] for line in (self.proc / "mountinfo").read_text().splitlines()),
-            "descriptors": len(os.listdir("/proc/self/fd")),
-            "shm": sorted(os.listdir(root / "dev/shm")),
-            "run": sorted(os.listdir(root / "run")),
-            "sysv": subprocess.run([*self.enter(Path("/")), *sysv], capture_output=True, check=False).stdout,
+            "mounts": Counter(line.split()[4] for line in (self.proc / "mountinfo").read_text().splitlines()),
+            "descriptors": Counter(os.listdir("/proc/self/fd")),
+            "shm": Counter(os.listdir(root / "dev/shm")),
+            "run": Counter(os.listdir(root / "run")),
+            "sysv": Counter(listed.splitlines()),
         }
