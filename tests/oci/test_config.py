@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cordon.oci import config, default, ids, lifecycle, reader
-from cordon.oci.cgroups import files
+from cordon.oci.cgroups import Groups, Hierarchy, files
 from cordon.oci.errors import NotRunning, RuntimeFailure
 from cordon.oci.operations import signal_number
 from cordon.oci.resources import Resources
@@ -266,3 +266,42 @@ def test_limits_become_cgroup_files() -> None:
     assert v2["cpu.max"] == "5000 100000"
     assert v2["cpu.weight"] == "1"
     assert int(v2["memory.max"]) > 1 << 20
+
+
+def test_cgroup_version_2(tmp_path: Path) -> None:
+    """On a directory tree that stands for the hierarchy (test machines have version 1): controllers handed down, limits, figures."""
+    top = tmp_path / "cgroup"
+    top.mkdir()
+    for at in (top, top / "cordon"):
+        at.mkdir(exist_ok=True)
+        (at / "cgroup.controllers").write_text("cpu memory pids")
+        (at / "cgroup.subtree_control").write_text("")
+    hierarchy = Hierarchy(str(top), "/", frozenset())
+    assert Groups.plan([hierarchy], "/cordon/a") == {f"{top}/cordon/a": True}
+    groups = Groups.make([hierarchy], "/cordon/a", True)
+    group = top / "cordon" / "a"
+    assert groups.made == {str(group): True}
+    for at in (top, top / "cordon"):  # the last one written: a real file takes one at a time as well
+        assert (at / "cgroup.subtree_control").read_text().startswith("+pids")
+    names = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight", "cgroup.procs")
+    for name in names:
+        (group / name).write_text("")
+    document = {
+        "memory": {"limit": 1 << 20, "swap": 3 << 20},
+        "pids": {"limit": 10},
+        "cpu": {"quota": 5000, "shares": 1024},
+    }
+    groups.limit(Resources(reader.Reader(document, "", "x")))
+    groups.join(4711)
+    assert [(group / name).read_text() for name in names] == [
+        str((1 << 20) + (192 << 20)), str(2 << 20), "84", "5000 100000", "39", "4711"
+    ]  # fmt: skip
+    (group / "memory.current").write_text("4096\n")
+    (group / "cpu.stat").write_text("usage_usec 7\nuser_usec 5\n")
+    (group / "pids.current").write_text("3\n")
+    stats = groups.stats()
+    assert (stats["memory"], stats["cpu_ns"], stats["pids"], stats["pids_limit"]) == (4096, 7000, 3, 84)
+    for path in group.iterdir():  # the real file system has none to remove
+        path.unlink()
+    groups.remove()
+    assert not group.exists()
