@@ -76,9 +76,9 @@ MODULES: dict[str, Module] = {
         "RTM_NEWNEIGH RTM_GETNEIGH RTM_NEWRULE RTM_GETRULE NLMSGERR_ATTR_MSG",
     ),
     "ioctl": Module(
-        "asm/ioctls.h asm/termbits.h linux/tty.h linux/kd.h linux/vt.h",
+        "asm/ioctls.h asm/termbits.h linux/tty.h linux/kd.h linux/vt.h linux/nsfs.h",
         r"(T[A-Z0-9]+|FIO[A-Z]+|N_TTY|V[A-Z0-9]+|[IOB][A-Z0-9]+|X[A-Z]+|ECHO[A-Z]*|ICANON|ISIG|NOFLSH|C[A-Z0-9]+|HUPCL|PAR[A-Z]+|"
-        r"NL[01]|FF[01]|FLUSHO|PENDIN|EXTPROC|KD[A-Z]+|NCCS)",
+        r"NL[01]|FF[01]|FLUSHO|PENDIN|EXTPROC|KD[A-Z]+|NCCS|NS_GET_[A-Z_]+)",
         skip=r"B|TTY.*|CHAR_.*",
     ),
     "prctl": Module("linux/prctl.h asm/prctl.h linux/personality.h", r"(PR|ARCH)_[A-Z0-9_]+|ADDR_[A-Z_]+|READ_IMPLIES_EXEC|UNAME26|PER_MASK",

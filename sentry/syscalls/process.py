@@ -24,6 +24,7 @@ from sentry.kernel.deliver import TaskExit
 from sentry.kernel.pidfd import PidFile
 from sentry.kernel.session import ProcessGroup, Session
 from sentry.kernel.signals import NSIG
+from sentry.vfs.epoll import Epoll
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -421,7 +422,9 @@ KCMP_VM: Final = 1
 KCMP_FILES: Final = 2
 KCMP_FS: Final = 3
 KCMP_SIGHAND: Final = 4
+KCMP_EPOLL_TFD: Final = 7
 KCMP_TYPES: Final = 8
+KCMP_EPOLL_SLOT: Final = struct.Struct("<III")  # struct kcmp_epoll_slot: epoll instance, number registered, which of several
 
 
 def kcmp_object(t: Task, kind: int, fd: int) -> object:
@@ -452,8 +455,18 @@ def kcmp(t: Task, pid1: int, pid2: int, kind: int, idx1: int, idx2: int) -> int:
     may_inspect(t, two)
     if not 0 <= kind < KCMP_TYPES:
         raise Errno(E.EINVAL)
-    a = kcmp_object(one, kind, idx1)
-    b = kcmp_object(two, kind, idx2)
+    a: object
+    b: object
+    if kind == KCMP_EPOLL_TFD:
+        efd, tfd, nth = KCMP_EPOLL_SLOT.unpack(t.mm.read(idx2, KCMP_EPOLL_SLOT.size))
+        a = one.fds.get(to_fd(idx1))
+        epoll = two.fds.get(to_fd(efd))
+        if not isinstance(epoll, Epoll):
+            raise Errno(E.EINVAL)
+        b = epoll.registered(tfd, nth)
+    else:
+        a = kcmp_object(one, kind, idx1)
+        b = kcmp_object(two, kind, idx2)
     return 0 if a is b else 1 if id(a) < id(b) else 2
 
 

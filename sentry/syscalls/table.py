@@ -384,7 +384,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(309, "getcpu", system.getcpu, "cpu:addr node:addr cache:addr", PARTIAL, "the CPU of the host thread"),
     Row(310, "process_vm_readv", memory.process_vm_readv, "pid:pid local:addr liovcnt:size remote:addr riovcnt:size flags:size", FULL),
     Row(311, "process_vm_writev", memory.process_vm_writev, "pid:pid local:addr liovcnt:size remote:addr riovcnt:size flags:size", FULL),
-    Row(312, "kcmp", process.kcmp, "pid1:pid pid2:pid type:int idx1:size idx2:size", PARTIAL, "not KCMP_IO, KCMP_SYSVSEM, KCMP_EPOLL_TFD"),
+    Row(312, "kcmp", process.kcmp, "pid1:pid pid2:pid type:int idx1:size idx2:size", PARTIAL, "not KCMP_IO, KCMP_SYSVSEM"),
     Row(313, "finit_module", privileged.not_permitted, "fd:fd params:str flags:int", ERRNO, "belongs to the machine: EPERM"),
     Row(314, "sched_setattr", sched.sched_setattr, "pid:pid attr:addr flags:uint", PARTIAL, "kept and told; the host schedules"),
     Row(315, "sched_getattr", sched.sched_getattr, "pid:pid attr:addr size:uint flags:uint", FULL),

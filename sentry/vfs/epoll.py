@@ -122,6 +122,13 @@ class Epoll(File):
             item.listed = False
             self.ready.remove(item)
 
+    def registered(self, fd: int, nth: int) -> File:
+        """What was registered by this number; the nth of several, as others may have had the number since. ENOENT."""
+        files = [i.file for i in self.items.values() if i.fd == fd]
+        if nth >= len(files):
+            raise Errno(E.ENOENT)
+        return files[nth]
+
     def reaches(self, other: Epoll, depth: int) -> bool:
         """Is `other` this instance or registered somewhere below it?"""
         if self is other:

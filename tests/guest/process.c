@@ -1,7 +1,12 @@
 /* Processes: clone flags, vfork, exec, wait, sessions, pidfds, prctl. One line for each failed check. */
 #include "vfs_check.h"
+#include <linux/kcmp.h>
+#include <linux/membarrier.h>
+#include <linux/nsfs.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -209,6 +214,60 @@ static void prctls(void)
     CHECK(prctl(PR_SET_NAME, 1) == -1 && errno == EFAULT);
 }
 
+static int ns(const char *name) { return open(name, O_RDONLY); }
+
+static void namespaces(void)
+{
+    struct stat a, b;
+    uid_t owner = 77;
+    int pid = ns("/proc/self/ns/pid"), uts = ns("/proc/self/ns/uts"), user = ns("/proc/self/ns/user"), fd;
+    CHECK(ioctl(pid, NS_GET_NSTYPE) == CLONE_NEWPID && ioctl(uts, NS_GET_NSTYPE) == CLONE_NEWUTS);
+    CHECK(ioctl(user, NS_GET_NSTYPE) == CLONE_NEWUSER);
+    CHECK(ioctl(pid, NS_GET_PARENT) == -1 && errno == EPERM);
+    CHECK(ioctl(user, NS_GET_PARENT) == -1 && errno == EPERM);
+    CHECK(ioctl(uts, NS_GET_PARENT) == -1 && errno == EINVAL);
+    CHECK(ioctl(user, NS_GET_USERNS) == -1 && errno == EPERM);
+    CHECK(ioctl(uts, NS_GET_OWNER_UID, &owner) == -1 && errno == EINVAL);
+    CHECK(ioctl(user, NS_GET_OWNER_UID, &owner) == 0 && owner == 0);
+    CHECK(ioctl(user, NS_GET_OWNER_UID, 8) == -1 && errno == EFAULT);
+    CHECK(ioctl(uts, _IO(NSIO, 99)) == -1 && errno == ENOTTY);
+    fd = ioctl(uts, NS_GET_USERNS);
+    CHECK(fd > user && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    CHECK(fstat(fd, &a) == 0 && fstat(user, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev);
+    close(pid), close(uts), close(user), close(fd);
+}
+
+static void comparisons(void)
+{
+    pid_t me = getpid();
+    int ep = epoll_create1(0), p[2];
+    struct epoll_event ev = {.events = EPOLLIN};
+    CHECK(pipe(p) == 0 && epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &ev) == 0);
+    struct kcmp_epoll_slot slot = {.efd = ep, .tfd = p[0]};
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, p[0], &slot) == 0);
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, p[1], &slot) > 0);
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, 999, &slot) == -1 && errno == EBADF);
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, p[0], 8) == -1 && errno == EFAULT);
+    slot.toff = 1;
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, p[0], &slot) == -1 && errno == ENOENT);
+    slot.efd = p[0];
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_EPOLL_TFD, p[0], &slot) == -1 && errno == EINVAL);
+    CHECK(syscall(SYS_kcmp, me, me, KCMP_TYPES, 0, 0) == -1 && errno == EINVAL);
+    close(ep), close(p[0]), close(p[1]);
+}
+
+static void barriers(void)
+{
+    const int known = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+    CHECK((syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0) & known) == known);
+    CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 1, 0) == -1 && errno == EINVAL);
+    CHECK(syscall(SYS_membarrier, 12345, 0, 0) == -1 && errno == EINVAL);
+    CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == -1 && errno == EPERM); /* not registered */
+    CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0);
+    CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
+    CHECK(syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) == 0);
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -217,6 +276,9 @@ int main(void)
     sessions();
     pidfds();
     prctls();
+    namespaces();
+    comparisons();
+    barriers();
     puts("done");
     return 0;
 }

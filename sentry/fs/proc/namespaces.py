@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sentry.abi import errno as E
+from sentry.abi import fcntl as F
+from sentry.abi import ioctl as IO
+from sentry.abi import resource as R
 from sentry.abi import sched as SCHED
 from sentry.abi import stat as S
 from sentry.abi import statfs as SF
+from sentry.errors import Errno
 from sentry.fs.anon import AnonInode, AnonSuper
 from sentry.fs.generated import GenSuper
 from sentry.fs.proc.base import TaskDir, TaskLink, TaskRef
@@ -53,11 +58,37 @@ class NamespaceInode(AnonInode):
 
 
 class NamespaceFile(File):
-    """For setns(2): `node` says kind (CLONE_NEW*) and object."""
+    """For setns(2) and ioctl_ns(2): `node` says kind (CLONE_NEW*) and object."""
 
     def __init__(self, flags: int, path: Path, node: NamespaceInode) -> None:
         super().__init__(flags, path, node)
         self.node: NamespaceInode = node
+
+    def ioctl(self, t: Task, cmd: int, arg: int) -> int:
+        """There is one user namespace, which owns all others; nobody sees what is above that and the pid namespace."""
+        kind = self.node.kind
+        if cmd == IO.NS_GET_NSTYPE:
+            return kind
+        if cmd == IO.NS_GET_PARENT:
+            raise Errno(E.EPERM if kind in (SCHED.CLONE_NEWPID, SCHED.CLONE_NEWUSER) else E.EINVAL)
+        if cmd == IO.NS_GET_USERNS:
+            if kind == SCHED.CLONE_NEWUSER:
+                raise Errno(E.EPERM)
+            return t.fds.install(user_namespace(t), True, t.tg.limits.soft(R.RLIMIT_NOFILE))
+        if cmd == IO.NS_GET_OWNER_UID:
+            if kind != SCHED.CLONE_NEWUSER:
+                raise Errno(E.EINVAL)
+            t.mm.write_u32(arg, ROOT.euid)
+            return 0
+        raise Errno(E.ENOTTY)
+
+
+def user_namespace(t: Task) -> File:
+    for name, kind, number in KINDS:
+        if kind == SCHED.CLONE_NEWUSER:
+            node = NamespaceInode(number, t, kind)
+            return node.open(t, anon_path(node, b"%s:[%d]" % (name, number)), F.O_RDONLY)
+    raise AssertionError
 
 
 class NamespaceLink(TaskLink):
