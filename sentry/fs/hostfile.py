@@ -258,7 +258,7 @@ class HostTerminal(HostStream):
             return super().read(t, count, offset)
         except Errno as e:
             if e.errno == E.EIO and not self.host_poll() & P.POLLHUP:
-                self.tty.host_background(t)
+                self.tty.host_background(t, SIG.SIGTTIN)
             raise
 
     def write(self, t: Task, data: bytes, offset: int) -> int:

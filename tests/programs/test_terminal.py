@@ -216,6 +216,22 @@ def test_ctrl_z_of_a_plain_command(sandbox: Sandbox, native_or_not: bool) -> Non
         assert t.wait() == 0
 
 
+def test_background_job_leaves_the_modes_alone(sandbox: Sandbox, native_or_not: bool) -> None:
+    """It stops when it wants to change them; in the foreground it goes on."""
+    env = {**os.environ, **ENVIRONMENT, "TERM": "xterm", "PS1": "sh> "}
+    command = ["stty", "-onlcr"]
+    with Terminal(["bash", "--norc", "--noprofile", "-i"], sandbox.cwd, env) as t:
+        t.expect(PROMPT)
+        t.type(" ".join(command if native_or_not else sandbox.argv(command)) + " & sleep 1; jobs; stty -a\r")
+        t.expect("Stopped")
+        t.expect(" onlcr")
+        t.expect(PROMPT)
+        t.type("fg; stty -a\r")
+        t.expect(" -onlcr")
+        t.type("exit 0\r")
+        assert t.wait() == 0
+
+
 def test_ctrl_z_without_a_shell(sandbox: Sandbox) -> None:
     """Nobody would continue a job whose shell is gone, so that nothing stops."""
     env = {**os.environ, **ENVIRONMENT, "TERM": "xterm"}

@@ -11,7 +11,7 @@ from sentry.abi import ioctl as IO
 from sentry.abi import signal as SIG
 from sentry.errors import ERESTARTSYS, Errno, Restart
 from sentry.fs.tty import termios as modes
-from sentry.fs.tty.terminal import TTY
+from sentry.fs.tty.terminal import TTY, terminal_of
 from sentry.fs.tty.termios import Termios
 from sentry.kernel import signals
 from sentry.vfs.special import makedev
@@ -74,12 +74,27 @@ class HostTTY(TTY):
         self.control(cmd, new.pack())
         self.tostop = bool(new.lflag & IO.TOSTOP)
 
-    def host_background(self, t: Task) -> None:
-        """The host refused a read: the sandbox is a background job there. So is whoever reads (raises Restart), if it can be stopped."""
-        pg = t.tg.pgrp
-        if t.sigmask & signals.bit(SIG.SIGTTIN) or t.tg.actions.handler(SIG.SIGTTIN) == signals.SIG_IGN or pg.orphaned():
+    def check_change(self, t: Task, sig: int) -> None:
+        """Also stopped: the foreground job of a sandbox that is itself a background job outside. The host lets the sentry, which
+        ignores SIGTTOU, change the terminal anyway, but shows it by refusing a read, even of nothing."""
+        super().check_change(t, sig)
+        if sig != SIG.SIGTTOU or not self.nonblocking or terminal_of(t) is not self:
             return
-        signals.send_to_pgrp(pg, signals.kernel_info(SIG.SIGTTIN))
+        try:
+            os.read(self.fd, 0)
+        except OSError as e:
+            if e.errno == E.EIO:
+                self.host_background(t, sig)
+
+    def host_background(self, t: Task, sig: int) -> None:
+        """The host refused a read: the sandbox is a background job there. So is whoever reads (SIGTTIN) or changes the terminal
+        (SIGTTOU): it is stopped (raises Restart) or refused with EIO, unless it blocks or ignores the signal."""
+        pg = t.tg.pgrp
+        if t.sigmask & signals.bit(sig) or t.tg.actions.handler(sig) == signals.SIG_IGN:
+            return
+        if pg.orphaned():
+            raise Errno(E.EIO)
+        signals.send_to_pgrp(pg, signals.kernel_info(sig))
         raise Restart(ERESTARTSYS)
 
     def set_size(self, size: bytes) -> None:
