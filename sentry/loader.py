@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from native._core import lib
 from sentry import process, seal, tree
@@ -31,21 +31,20 @@ if TYPE_CHECKING:
     from sentry.spec import ContainerSpec, Spec
     from sentry.vfs.inode import Inode
 
-MEMORY_MOUNT: Final = b"/tmp"  # in the sentry's own mount namespace, only until the root is emptied
 
-
-def memory_file(limit: int) -> int:
+def memory_file(spec: Spec) -> int:
     """The sandbox's memory file. With a limit it lies on a tmpfs of that size, so that the host kernel enforces it."""
-    if limit == 0:
+    if spec.memory_file >= 0:
+        return spec.memory_file
+    if spec.memory == 0:
         return os.memfd_create("cordon-memory", os.MFD_CLOEXEC)
-    pages = max(1, limit >> 12)
-    rc = lib.cn_mount(b"cordon", MEMORY_MOUNT, b"tmpfs", 0, b"size=%dk,mode=700" % (pages * 4))
-    if rc < 0:
-        raise SandboxError(f"cannot limit guest memory: tmpfs for the memory file: {os.strerror(-rc)}")
+    root = lib.cn_tmpfs_new(max(1, spec.memory >> 12) << 12)
+    if root < 0:
+        raise SandboxError(f"cannot limit guest memory: tmpfs for the memory file: {os.strerror(-root)}")
     try:
-        return os.open(MEMORY_MOUNT, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=root)
     finally:
-        lib.cn_umount(MEMORY_MOUNT)
+        os.close(root)
 
 
 def build_container(kernel: Kernel, spec: ContainerSpec, server: Server) -> Container:
@@ -204,7 +203,7 @@ class Log:
 def build(spec: Spec) -> Sandbox:
     """Builds the sandbox, in a process that is isolated."""
     descriptor_limit()
-    fd = memory_file(spec.memory)
+    fd = memory_file(spec)
     rc = memfile.start(fd, spec.memory)
     if rc < 0:
         raise SandboxError(f"cannot map the memory file: {os.strerror(-rc)}")

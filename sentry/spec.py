@@ -6,6 +6,7 @@ The document is an object with the keys below; unknown keys are refused, so that
     control     int        the owner's line: an inherited socket (docs/control-protocol.md), -1: none
     listen      int        an inherited listening socket for more connections, -1: none
     memory      int        limit in bytes of guest memory, 0: none
+    memory_file int        inherited descriptor of an empty file for guest memory, on a file system of that size; -1: the sentry makes one
     network     str        "none" (loopback inside the sentry) or "host" (host sockets by a broker, docs/network.md)
     broker      int        for "host": inherited socket to the broker
     strace      bool       print every call to the debug log
@@ -166,6 +167,7 @@ class Spec:
         self.control: int = -1
         self.listen: int = -1
         self.memory: int = 0
+        self.memory_file: int = -1
         self.network: str = "none"
         self.broker: int = -1
         self.strace: bool = False
@@ -449,6 +451,7 @@ def parse(text: bytes) -> Spec:
     s.control = r.fd("control")
     s.listen = r.fd("listen")
     s.memory = r.number("memory", 0, 0)
+    s.memory_file = r.fd("memory_file")
     s.network = r.text("network", "none").decode("utf-8", "replace")
     s.broker = r.fd("broker")
     if s.network not in NETWORKS or (s.network == "host") != (s.broker >= 0):

@@ -16,7 +16,7 @@ import traceback
 from typing import Any, NoReturn
 
 from cordon.control import Connection, ControlError, own
-from cordon.oci import console, hooks, keeper, oom, translate
+from cordon.oci import console, hooks, keeper, memory, oom, translate
 from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
 from cordon.oci.errors import RuntimeFailure, executable, log, why
@@ -228,8 +228,11 @@ class Container:
                 set_title(f"cordon: sentry of {order.state.id}")
                 return 1 if lib.cn_die_with_parent(me) < 0 else sentry_body(document)
 
-            keep = [*sentry_fds, *stdio, *preserve, theirs.fileno(), order.listen, order.debug_log, broker]
+            memory_file = document["memory_file"] = memory.make(document["memory"])
+            keep = [*sentry_fds, *stdio, *preserve, theirs.fileno(), order.listen, order.debug_log, broker, memory_file]
             self.children["sentry"] = fork(sentry, keep)
+            if memory_file >= 0:
+                os.close(memory_file)
             if broker >= 0:
                 os.close(broker)
             theirs.close()
@@ -380,6 +383,7 @@ class Container:
                 self.owner.fileno(),
                 self.terminal,
                 log.keep(),
+                memory.ROOT_FD,
                 *self.oom.fds(),
             ]
         )

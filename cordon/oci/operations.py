@@ -217,8 +217,12 @@ def update(d: StateDir, state: State, resources: Resources) -> None:
 
     args: dict[str, Any] = {}
     if resources.memory is not None:
+        from cordon.oci import memory
+
         state.memory = max(0, resources.memory)
         args["memory"] = state.memory
+        if not state.sandbox:
+            memory.raise_to(state.pid, state.memory)
     if resources.pids is not None:
         state.pids = max(0, resources.pids)
         args["pids"] = state.pids

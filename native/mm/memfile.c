@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "guard.h"
@@ -37,7 +38,7 @@ static struct rtree clean;                               /* free, all zeros */
 static struct rtree dirty; /* free, contents of former owners: only for those who overwrite them */
 static _Atomic u64 dirty_pages;
 static u64 dirty_max;
-static u64 limit_bytes;
+static _Atomic u64 limit_bytes;
 static u64 file_bytes; /* what the mapping covers */
 static _Atomic int denied;
 static _Atomic u64 peak;
@@ -107,6 +108,15 @@ int cn_memfile_start(int fd, u64 limit)
     dirty_max = limit && limit >> (CN_PAGE_SHIFT + 4) < DIRTY_TOTAL ? limit >> (CN_PAGE_SHIFT + 4)
                                                                     : DIRTY_TOTAL;
     return 0;
+}
+
+u64 cn_memfile_limit(void)
+{
+    struct statfs fs;
+
+    if (cn_memfile_fd >= 0 && fstatfs(cn_memfile_fd, &fs) == 0)
+        limit_bytes = (u64)fs.f_blocks * (u64)fs.f_bsize;
+    return limit_bytes;
 }
 
 static u64 blocks_used(void)

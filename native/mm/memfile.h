@@ -18,6 +18,8 @@ int cn_memfile_start(int fd, uint64_t limit);
 /* Host memory that the file holds now and its greatest value seen, in bytes. */
 uint64_t cn_memfile_used(void);
 uint64_t cn_memfile_peak(void);
+/* The limit in bytes that the file's file system has now (0: none), which counts from here on. */
+uint64_t cn_memfile_limit(void);
 /* 1 when the limit is reached (but for a few pages). */
 int cn_memfile_full(void);
 /* 1 once a page of guest memory could not be had: the sandbox can't go on. */

@@ -122,6 +122,41 @@ int cn_adopt_orphans(void)
     return ret(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
 }
 
+/* Says the size to a file system's context and carries out `command`. */
+static int configure(int context, uint64_t bytes, int command)
+{
+    char size[24];
+    snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", size, 0))
+        return -errno;
+    return ret(syscall(SYS_fsconfig, context, command, NULL, NULL, 0));
+}
+
+int cn_tmpfs_new(uint64_t bytes)
+{
+    int r, context = ret(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC));
+    if (context < 0)
+        return context;
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "700", 0))
+        r = -errno;
+    else
+        r = configure(context, bytes, FSCONFIG_CMD_CREATE);
+    if (!r)
+        r = ret(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, 0));
+    close(context);
+    return r;
+}
+
+int cn_tmpfs_resize(int fd, uint64_t bytes)
+{
+    int r, context = ret(syscall(SYS_fspick, fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
+    if (context < 0)
+        return context;
+    r = configure(context, bytes, FSCONFIG_CMD_RECONFIGURE);
+    close(context);
+    return r;
+}
+
 int cn_tree_clone(int dirfd, const char *source, int deep)
 {
     unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;

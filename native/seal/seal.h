@@ -35,6 +35,10 @@ int cn_adopt_orphans(void);
 
 /* mount(2) with MS_* flags. Strings may be NULL. */
 int cn_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
+/* A new tmpfs of `bytes` (0: no limit) for its owner alone, detached: an O_PATH fd of its root. */
+int cn_tmpfs_new(uint64_t bytes);
+/* Gives the tmpfs whose root `fd` is another size (0: no limit). -EINVAL: more is in use. */
+int cn_tmpfs_resize(int fd, uint64_t bytes);
 /* A (recursive, if deep) clone of what `source` is, as a detached mount's O_PATH fd (open_tree(2)). */
 int cn_tree_clone(int dirfd, const char *source, int deep);
 /* Attaches a detached mount to the place that `target` is (a directory, or a file for a file), move_mount(2). */

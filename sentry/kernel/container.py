@@ -203,6 +203,8 @@ class Container:
         """Bytes, 0 for none; looked at up to 20 times a second. SandboxError above the sandbox's own limit, which is exact."""
         most = self.kernel.memory_limit
         if most and not 0 < limit <= most:
+            most = self.kernel.memory_limit = memfile.limit()  # it may have grown
+        if most and not 0 < limit <= most:
             raise SandboxError(f"the memory limit cannot be raised above the {most} bytes that the sandbox was started with")
         watched = self.memory_limit != 0
         self.memory_limit = limit

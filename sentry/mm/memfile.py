@@ -10,6 +10,11 @@ def start(fd: int, limit: int) -> int:
     return lib.cn_memfile_start(fd, limit)
 
 
+def limit() -> int:
+    """The limit in bytes that the file's file system has now, 0 for none. It counts from here on."""
+    return lib.cn_memfile_limit()
+
+
 def used() -> int:
     """Bytes of host memory that guest memory takes now."""
     return lib.cn_memfile_used()

@@ -307,6 +307,13 @@ def test_docker_life(docker: Docker, tmp_path: Path) -> None:
     assert docker.ok("logs", "life2") == "up\ngot\n"
 
 
+def test_docker_raises_a_memory_limit(docker: Docker) -> None:
+    hog = "yes | head -c 100m > /t/f && rm /t/f && echo held"
+    docker.ok("run", "-d", "--name", "more", "--memory", "64m", "--tmpfs", "/t", "busybox:test", "sleep", "1000")
+    docker.ok("update", "--memory", "200m", "--memory-swap", "200m", "more")
+    assert docker.ok("exec", "more", "sh", "-c", hog) == "held\n"
+
+
 def test_docker_out_of_memory(docker: Docker) -> None:
     d = docker.run(
         "--name",

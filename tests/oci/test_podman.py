@@ -183,6 +183,14 @@ def test_update(podman: Podman) -> None:
     assert podman.ok("exec", "u", "cat", "/sys/fs/cgroup/memory.max") == f"{64 << 20}\n"
 
 
+def test_memory_is_raised(podman: Podman) -> None:
+    """The limit is exact (test_out_of_memory); update makes room for more while the container runs."""
+    start(podman, "u", "--memory", "64m", "--tmpfs", "/t", IMAGE, "sleep", "1000")
+    podman.ok("update", "--memory", "200m", "--memory-swap", "200m", "u")
+    assert podman.ok("exec", "u", "cat", "/sys/fs/cgroup/memory.max") == f"{200 << 20}\n"
+    assert podman.ok("exec", "u", "sh", "-c", "yes | head -c 120m > /t/f && rm /t/f && echo held") == "held\n"
+
+
 def test_restart_policy(podman: Podman) -> None:
     start(podman, "r", "--restart", "on-failure:2", IMAGE, "sh", "-c", "echo run; exit 3")
     eventually("it ran three times", lambda: podman.ok("logs", "r") == "run\n" * 3, 30)
