@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.harness import ROOT, Sandbox
-from tests.leaks.processes import Quarters, descendants, in_sessions, wait_until_gone
+from tests.leaks.processes import Quarters, descendants, in_sessions, stat_fields, wait_until_gone
 
 pytestmark = pytest.mark.slow
 
 SANDBOXES = int(os.environ.get("CORDON_LEAK_SANDBOXES", "1000"))
 BATCHES = int(os.environ.get("CORDON_LEAK_BATCHES", "10"))
 AT_A_TIME = 20
+#: Of a process's flags in /proc/PID/stat: it is on its way out.
+PF_EXITING = 4
 
 
 def start(sandbox: Sandbox, command: list[str]) -> subprocess.Popen[bytes]:
@@ -81,13 +83,19 @@ def strike(fronts: list[subprocess.Popen[bytes]], r: random.Random) -> dict[int,
     for moment, p in moments:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         victim = r.choice([p.pid, *descendants(p.pid)])
-        name = name_of(victim)
+        name = name_of(victim) if lives(victim) else ""
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
         struck[p.pid] = f"{victim} {name!r}"
         if name in ("cordon-stub", ""):
             p.kill()
     return struck
+
+
+def lives(pid: int) -> bool:
+    """Whether a SIGKILL can still end it. A probe that is about to have ended has done its work: its sandbox may go on."""
+    fields = stat_fields(str(pid))
+    return bool(fields) and not int(fields[6]) & PF_EXITING
 
 
 def tree(pid: int) -> list[str]:
@@ -132,8 +140,6 @@ def test_silent_gofer(sandbox: Sandbox) -> None:
 
 def cpu_ticks(pid: int) -> int:
     """CPU time of a process so far, in clock ticks of 10 ms."""
-    from tests.leaks.processes import stat_fields
-
     fields = stat_fields(str(pid))
     return int(fields[11]) + int(fields[12])
 
@@ -197,9 +203,9 @@ def name_of(pid: int) -> str:
 
 
 def parent(pid: int) -> int:
-    from tests.leaks.processes import stat_fields
-
-    return int(stat_fields(str(pid))[1])
+    """0: it has gone."""
+    fields = stat_fields(str(pid))
+    return int(fields[1]) if fields else 0
 
 
 def children(pid: int) -> list[int]:
