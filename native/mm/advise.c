@@ -229,17 +229,46 @@ static void set_locked(struct vma *v, int lock)
     v->mm->locked += lock ? n : -n;
 }
 
-static int lock_refused(const struct cn_mm *mm, u64 bytes, int privileged)
+int mm_may_lock(const struct cn_mm *mm, u64 bytes)
 {
-    if (privileged || bytes <= mm->limits.memlock)
+    if (mm->lock_freely || mm->locked + bytes <= mm->limits.memlock)
         return 0;
     return mm->limits.memlock ? -ENOMEM : -EPERM;
 }
 
-int cn_mm_mlock(struct cn_mm *mm, u64 addr, u64 len, int lock, int privileged)
+void cn_mm_lock_freely(struct cn_mm *mm, int freely)
 {
-    u64 start = page_down(addr), end = page_up(addr + len), more = 0;
+    pthread_mutex_lock(&mm->lock);
+    mm->lock_freely = freely != 0;
+    pthread_mutex_unlock(&mm->lock);
+}
+
+static int change_lock(struct cn_mm *mm, u64 start, u64 end, int lock)
+{
+    u64 more = 0;
     int rc = 0;
+
+    for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v))
+        if (!(v->flags & CN_VMA_LOCKED))
+            more += min64(end, v->n.end) - max64(start, v->n.start);
+    if (lock)
+        rc = mm_may_lock(mm, more);
+    if (!rc && !vma_covers(mm, start, end))
+        rc = -ENOMEM;
+    if (!rc)
+        rc = vma_isolate(mm, start, end);
+    if (rc < 0)
+        return rc;
+    for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v))
+        set_locked(v, lock);
+    vma_merge_range(mm, start, end);
+    return 0;
+}
+
+static int lock_or_unlock(struct cn_mm *mm, u64 addr, u64 len, int lock, int on_fault)
+{
+    u64 start = page_down(addr), end = page_up(addr + len);
+    int rc;
 
     if (addr + len < addr)
         return -EINVAL;
@@ -248,29 +277,27 @@ int cn_mm_mlock(struct cn_mm *mm, u64 addr, u64 len, int lock, int privileged)
     if (end > cn_ops->task_size)
         return -ENOMEM;
     pthread_mutex_lock(&mm->lock);
-    if (lock)
-        mm->lock_freely = privileged != 0;
-    for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v))
-        if (!(v->flags & CN_VMA_LOCKED))
-            more += min64(end, v->n.end) - max64(start, v->n.start);
-    if (lock)
-        rc = lock_refused(mm, mm->locked + more, privileged);
-    if (!rc && !vma_covers(mm, start, end))
-        rc = -ENOMEM;
-    if (!rc)
-        rc = vma_isolate(mm, start, end);
-    if (!rc) {
-        for (struct vma *v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v))
-            set_locked(v, lock);
-        vma_merge_range(mm, start, end);
-        if (lock)
-            rc = fault_range(mm, start, end, 0) < 0 ? -EAGAIN : 0;
+    rc = change_lock(mm, start, end, lock);
+    if (!rc && lock && !on_fault) {
+        rc = make_resident(mm, start, end);
+        if (rc < 0)
+            rc = rc == -EFAULT || rc == -ENXIO ? -ENOMEM : -EAGAIN;
     }
     pthread_mutex_unlock(&mm->lock);
     return rc;
 }
 
-int cn_mm_mlockall(struct cn_mm *mm, int flags, int privileged)
+int cn_mm_mlock(struct cn_mm *mm, u64 addr, u64 len, int on_fault)
+{
+    return lock_or_unlock(mm, addr, len, 1, on_fault);
+}
+
+int cn_mm_munlock(struct cn_mm *mm, u64 addr, u64 len)
+{
+    return lock_or_unlock(mm, addr, len, 0, 0);
+}
+
+int cn_mm_mlockall(struct cn_mm *mm, int flags)
 {
     int rc = 0;
 
@@ -278,17 +305,16 @@ int cn_mm_mlockall(struct cn_mm *mm, int flags, int privileged)
         return -EINVAL;
     pthread_mutex_lock(&mm->lock);
     if (flags)
-        mm->lock_freely = privileged != 0;
-    if (flags & MCL_CURRENT)
-        rc = lock_refused(mm, mm->total, privileged);
-    else if (flags && !privileged && !mm->limits.memlock)
-        rc = -EPERM;
+        rc = mm_may_lock(mm, flags & MCL_CURRENT ? mm->total - mm->locked : 0);
     if (!rc) {
         mm->lock_future = (flags & MCL_FUTURE) != 0;
+        mm->lock_lazily = (flags & MCL_ONFAULT) != 0;
         if (!flags || flags & MCL_CURRENT)
             for (struct vma *v = vma_from(mm, 0); v; v = vma_next(v))
                 set_locked(v, flags != 0);
         vma_merge_range(mm, 0, cn_ops->task_size);
+        if ((flags & (MCL_CURRENT | MCL_ONFAULT)) == MCL_CURRENT)
+            make_resident(mm, 0, cn_ops->task_size); /* as far as there is memory */
     }
     pthread_mutex_unlock(&mm->lock);
     return rc;

@@ -156,7 +156,9 @@ static int map_at(struct cn_mm *mm, const struct vma *like, u64 addr, u64 len, u
         return rc;
     }
     v = vma_merge(v);
-    if (flags & MAP_POPULATE || v->flags & CN_VMA_LOCKED)
+    if (v->flags & CN_VMA_LOCKED && !mm->lock_lazily)
+        make_resident(mm, addr, addr + len);
+    else if (flags & MAP_POPULATE)
         fault_range(mm, addr, addr + len,
                     (like->prot & PROT_WRITE) != 0 && !(like->flags & CN_VMA_SHARED));
     return 0;
@@ -179,7 +181,7 @@ static i64 mmap_locked(struct cn_mm *mm, u64 addr, u64 len, u32 flags, struct vm
     }
     for (struct vma *v = vma_from(mm, addr); v && v->n.start < addr + len; v = vma_next(v))
         replaced += min64(v->n.end, addr + len) - max64(v->n.start, addr);
-    if (mm->lock_future && !mm->lock_freely && mm->locked + len > mm->limits.memlock)
+    if (like->flags & CN_VMA_LOCKED && mm_may_lock(mm, len) < 0)
         return -EAGAIN;
     rc = len > replaced ? mm_may_grow(mm, len - replaced, like->prot, like->flags) : 0;
     if (!rc && replaced)
@@ -308,7 +310,8 @@ static int brk_grow(struct cn_mm *mm, u64 from, u64 to)
         return -ENOMEM;
     if (next && next->n.start < to + (next->flags & CN_VMA_GROWSDOWN ? STACK_GAP : CN_PAGE_SIZE))
         return -ENOMEM;
-    if (mm_may_grow(mm, to - from, like.prot, like.flags) < 0)
+    if (mm_may_grow(mm, to - from, like.prot, like.flags) < 0 ||
+        (mm->lock_future && mm_may_lock(mm, to - from) < 0))
         return -ENOMEM;
     return map_at(mm, &like, from, to - from, 0, 0);
 }

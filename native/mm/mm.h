@@ -63,9 +63,13 @@ int cn_mm_madvise(struct cn_mm *mm, uint64_t addr, uint64_t len, int advice);
 /* The new break, or the old one when it can't move. */
 uint64_t cn_mm_brk(struct cn_mm *mm, uint64_t addr);
 int cn_mm_msync(struct cn_mm *mm, uint64_t addr, uint64_t len, int flags);
-/* lock = 1 or 0. privileged: RLIMIT_MEMLOCK does not count. */
-int cn_mm_mlock(struct cn_mm *mm, uint64_t addr, uint64_t len, int lock, int privileged);
-int cn_mm_mlockall(struct cn_mm *mm, int flags, int privileged);
+/* Whether RLIMIT_MEMLOCK does not count for what is locked from now on (CAP_IPC_LOCK). */
+void cn_mm_lock_freely(struct cn_mm *mm, int freely);
+/* Locked pages are resident, those that come when touched (MLOCK_ONFAULT) excepted. */
+int cn_mm_mlock(struct cn_mm *mm, uint64_t addr, uint64_t len, int on_fault);
+int cn_mm_munlock(struct cn_mm *mm, uint64_t addr, uint64_t len);
+/* MCL_*; 0 unlocks everything. */
+int cn_mm_mlockall(struct cn_mm *mm, int flags);
 /* One byte a page: 1 resident. -ENOMEM when a page is not mapped. */
 int cn_mm_mincore(struct cn_mm *mm, uint64_t addr, uint64_t len, uint8_t *vec);
 

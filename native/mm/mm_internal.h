@@ -74,8 +74,9 @@ struct cn_mm {
     u64 top, brk_start, brk;
     u64 total, locked, data, peak_total, peak_rss; /* bytes */
     struct batch *reads;
-    u32 lock_future;
-    u32 lock_freely; /* CAP_IPC_LOCK, as of the last mlock */
+    u32 lock_future; /* what is mapped from now on is locked */
+    u32 lock_lazily; /* and its pages come when they are touched (MCL_ONFAULT) */
+    u32 lock_freely; /* RLIMIT_MEMLOCK does not count: CAP_IPC_LOCK, as of the last call that locks */
     u64 guessed[8];  /* pages of objects that were last mapped on a guess (see cn_mm_fault); a ring
                       */
     u32 nguessed;
@@ -243,19 +244,26 @@ int host_reprotect(struct cn_mm *mm, struct vma *v, u64 start, u64 end);
 int mm_unmap(struct cn_mm *mm, u64 start, u64 end, int host);
 /* May the address space grow by so many bytes of such mappings? 0, -ENOMEM or -EAGAIN. */
 int mm_may_grow(struct cn_mm *mm, u64 bytes, u32 prot, u32 flags);
+int mm_may_lock(const struct cn_mm *mm, u64 bytes);
 
 /* fault.c */
-/* Makes the page at addr of v fit for reading or writing by the guest. 0, -ENXIO beyond the end,
- * -ENOMEM. */
 /* Fresh private pages for [start, end), filled from src (sentry memory; NULL: zeros). */
 int private_copy(struct cn_mm *mm, struct vma *v, u64 start, u64 end, const u8 *src);
+/* Makes the page at addr of v fit for reading or writing by the guest. 0, -ENXIO beyond the end,
+ * -ENOMEM. */
 int fault_in(struct cn_mm *mm, struct vma *v, u64 addr, int write);
 void forget_guesses(struct cn_mm *mm);
-/* Does so for every page of the range: mlock, MAP_POPULATE. */
+/* Does so for every page of the range: MAP_POPULATE. */
 int fault_range(struct cn_mm *mm, u64 start, u64 end, int write);
 /* The stack below which addr lies grows down to it: the VMA, or NULL. */
 struct vma *stack_grow(struct cn_mm *mm, u64 addr);
 
+/* query.c */
+/* Makes what is mapped in the range resident, for mlock. 0 or -errno, -EFAULT beyond a file's end.
+ */
+int make_resident(struct cn_mm *mm, u64 start, u64 end);
+
+/* copy.c */
 /* A piece of guest memory in the sentry. */
 struct piece {
     u8 *ptr;

@@ -76,14 +76,14 @@ void cn_mm_get_stats(struct cn_mm *mm, struct cn_mm_stats *out)
     pthread_mutex_unlock(&mm->lock);
 }
 
-/* Residency of [addr, end) of v, one byte a page, as far as one piece of backing reaches (at most
- * most bytes); the bytes. */
-static u64 residency(struct cn_mm *mm, struct vma *v, u64 addr, u64 end, u8 *vec, int *kind)
+/* Where the sentry has [addr, end) of v, as far as one piece of backing reaches: its bytes. NULL
+ * where there is none yet. */
+static u64 backing(struct cn_mm *mm, struct vma *v, u64 addr, u64 end, u8 **ptr, int *kind)
 {
     struct pma *p = is_shared(v) ? NULL : pma_from(mm, addr);
     u64 len, page = 0, n;
-    u8 *ptr = NULL;
 
+    *ptr = NULL;
     *kind = p && p->n.start <= addr ? 0 : maps_host(v) ? 1 : 2;
     if (p && p->n.start <= addr) {
         len = min64(end, p->n.end) - addr;
@@ -94,15 +94,41 @@ static u64 residency(struct cn_mm *mm, struct vma *v, u64 addr, u64 end, u8 *vec
             page = mobj_page(v->obj, pages(obj_off(v, addr)), &n);
             len = min64(len, n << CN_PAGE_SHIFT);
         } else if (v->obj) {
-            ptr = mobj_window(v->obj, obj_off(v, addr), &n);
+            *ptr = mobj_window(v->obj, obj_off(v, addr), &n);
             len = min64(len, n);
         }
     }
     if (page)
-        ptr = memfile_ptr(page);
+        *ptr = memfile_ptr(page);
+    return len;
+}
+
+/* Residency of [addr, end) of v, one byte a page, as far as one piece of backing reaches; its
+ * bytes. */
+static u64 residency(struct cn_mm *mm, struct vma *v, u64 addr, u64 end, u8 *vec, int *kind)
+{
+    u8 *ptr;
+    u64 len = backing(mm, v, addr, end, &ptr, kind);
+
     if (!ptr || mincore(ptr, len, vec) < 0)
         memset(vec, 0, pages(len));
     return len;
+}
+
+int make_resident(struct cn_mm *mm, u64 start, u64 end)
+{
+    int rc = fault_range(mm, start, end, 0), kind;
+    u8 *ptr;
+
+    for (struct vma *v = vma_from(mm, start); !rc && v && v->n.start < end; v = vma_next(v)) {
+        u64 at = max64(v->n.start, start), stop = min64(v->n.end, end), n;
+        for (; v->prot != PROT_NONE && at < stop; at += n) {
+            n = backing(mm, v, at, stop, &ptr, &kind);
+            if (ptr && madvise(ptr, n, MADV_POPULATE_READ) < 0 && errno != EINVAL)
+                rc = -errno;
+        }
+    }
+    return rc;
 }
 
 #define BATCH (1024 * CN_PAGE_SIZE)

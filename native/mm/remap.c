@@ -106,7 +106,7 @@ static int extend(struct cn_mm *mm, struct vma *v, struct remap *r)
     }
     v = vma_merge(v);
     if (v->flags & CN_VMA_LOCKED)
-        fault_range(mm, end, new_end, !is_shared(v));
+        make_resident(mm, end, new_end);
     return 0;
 }
 
@@ -131,7 +131,7 @@ static i64 remap_locked(struct cn_mm *mm, struct remap *r)
         more = r->new_len;
     if (v->obj && more && obj_off(v, r->old) + r->new_len > INT64_MAX)
         return -EINVAL;
-    if (v->flags & CN_VMA_LOCKED && !mm->lock_freely && mm->locked + more > mm->limits.memlock)
+    if (v->flags & CN_VMA_LOCKED && mm_may_lock(mm, more) < 0)
         return -EAGAIN;
     rc = mm_may_grow(mm, more, v->prot, v->flags);
     if (rc < 0)

@@ -116,8 +116,9 @@ static void test_limits(void)
     CHECK(map(mm, ARENA, 8 * P, PROT_READ, PRIVATE | MAP_FIXED, NULL, 0) > 0);
     CHECK(map(mm, ARENA, 8 * P, PROT_READ, PRIVATE | MAP_FIXED, NULL, 0) > 0); /* in its place */
     CHECK(cn_mm_mprotect(mm, ARENA, 5 * P, RW) == -ENOMEM);
-    CHECK(cn_mm_mlock(mm, ARENA, 3 * P, 1, 0) == -ENOMEM && cn_mm_mlock(mm, ARENA, P, 1, 0) == 0);
-    CHECK(cn_mm_mlock(mm, ARENA, 3 * P, 1, 1) == 0 && cn_mm_mlock(mm, ARENA, 3 * P, 0, 0) == 0);
+    CHECK(cn_mm_mlock(mm, ARENA, 3 * P, 0) == -ENOMEM && cn_mm_mlock(mm, ARENA, P, 0) == 0);
+    cn_mm_lock_freely(mm, 1);
+    CHECK(cn_mm_mlock(mm, ARENA, 3 * P, 0) == 0 && cn_mm_munlock(mm, ARENA, 3 * P) == 0);
     CHECK(cn_mm_brk(mm, brk + 5 * P) == brk && cn_mm_brk(mm, brk + P) == brk + P);
     CHECK(cn_mm_brk(mm, 0) == brk + P && cn_mm_brk(mm, brk) == brk);
     cn_mm_unref(mm);

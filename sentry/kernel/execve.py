@@ -284,8 +284,9 @@ def change_over(t: Task, new: Loaded, creds: Creds, secure: bool, comm: bytes) -
         table.unref(t)
     t.fds.close_on_exec(t)
     reset_signals(t)
+    shown = exec_creds.stays_dumpable(t.creds, creds) and access.permitted(creds, new.inode, access.MAY_READ)
+    t.mm.dumpable = int(shown)
     t.creds = creds
-    t.mm.dumpable = 0 if secure or not access.permitted(creds, new.inode, access.MAY_READ) else 1
     if secure:
         t.pdeathsig = 0
     t.comm = comm

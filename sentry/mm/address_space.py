@@ -230,12 +230,20 @@ class AddressSpace:
     def msync(self, addr: int, length: int, flags: int) -> None:
         checked(lib.cn_mm_msync(self.native, addr, length, flags))
 
-    def mlock(self, addr: int, length: int, lock: bool, privileged: bool) -> None:
-        checked(lib.cn_mm_mlock(self.native, addr, length, int(lock), int(privileged)))
+    def lock_freely(self, freely: bool) -> None:
+        """Does RLIMIT_MEMLOCK not count for what is locked from now on (CAP_IPC_LOCK)?"""
+        lib.cn_mm_lock_freely(self.native, int(freely))
 
-    def mlockall(self, flags: int, privileged: bool) -> None:
+    def mlock(self, addr: int, length: int, on_fault: bool) -> None:
+        """`on_fault`: pages become resident when they are touched, not now."""
+        checked(lib.cn_mm_mlock(self.native, addr, length, int(on_fault)))
+
+    def munlock(self, addr: int, length: int) -> None:
+        checked(lib.cn_mm_munlock(self.native, addr, length))
+
+    def mlockall(self, flags: int) -> None:
         """`flags` MCL_*; 0 unlocks everything."""
-        checked(lib.cn_mm_mlockall(self.native, flags, int(privileged)))
+        checked(lib.cn_mm_mlockall(self.native, flags))
 
     def mincore(self, addr: int, length: int) -> bytes:
         """One byte a page, 1 for resident; ENOMEM when a page is not mapped."""

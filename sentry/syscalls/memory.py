@@ -48,6 +48,8 @@ def mmap(t: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset
     flags &= 0xFFFFFFFF
     if offset % PAGE:
         raise Errno(E.EINVAL)
+    if flags & MM.MAP_LOCKED:
+        may_lock(t)
     file = None if flags & MM.MAP_ANONYMOUS else t.fds.get(fd)
     if file is not None and file.flags & F.O_PATH:
         raise Errno(E.EBADF)
@@ -147,30 +149,31 @@ def madvise(t: Task, addr: int, length: int, advice: int) -> int:
     return 0
 
 
-def may_lock(t: Task) -> bool:
-    """Is RLIMIT_MEMLOCK no matter? EPERM when nothing may be locked at all."""
+def may_lock(t: Task) -> None:
+    """Is the caller allowed to lock memory? EPERM when nothing may be locked at all (mlock(2), Limits and permissions)."""
     privileged = t.creds.has(CAP.CAP_IPC_LOCK)
     if not privileged and t.tg.limits.soft(R.RLIMIT_MEMLOCK) == 0:
         raise Errno(E.EPERM)
-    return privileged
+    t.mm.lock_freely(privileged)
 
 
 def mlock(t: Task, addr: int, length: int) -> int:
     """mlock(2)."""
-    t.mm.mlock(addr, length, True, may_lock(t))
-    return 0
+    return mlock2(t, addr, length, 0)
 
 
 def mlock2(t: Task, addr: int, length: int, flags: int) -> int:
     """mlock2(2)."""
     if flags & ~MM.MLOCK_ONFAULT:
         raise Errno(E.EINVAL)
-    return mlock(t, addr, length)
+    may_lock(t)
+    t.mm.mlock(addr, length, flags != 0)
+    return 0
 
 
 def munlock(t: Task, addr: int, length: int) -> int:
     """munlock(2)."""
-    t.mm.mlock(addr, length, False, True)
+    t.mm.munlock(addr, length)
     return 0
 
 
@@ -178,13 +181,14 @@ def mlockall(t: Task, flags: int) -> int:
     """mlockall(2)."""
     if flags == 0 or flags & ~(MM.MCL_CURRENT | MM.MCL_FUTURE | MM.MCL_ONFAULT) or flags == MM.MCL_ONFAULT:
         raise Errno(E.EINVAL)
-    t.mm.mlockall(flags, may_lock(t))
+    may_lock(t)
+    t.mm.mlockall(flags)
     return 0
 
 
 def munlockall(t: Task) -> int:
     """munlockall(2)."""
-    t.mm.mlockall(0, True)
+    t.mm.mlockall(0)
     return 0
 
 

@@ -294,7 +294,7 @@ def arch_prctl(t: Task, code: int, addr: int) -> int:
 
 
 def personality(t: Task, persona: int) -> int:
-    """personality(2). Kept and inherited; of what it can change, only ADDR_NO_RANDOMIZE is obeyed, by exec."""
+    """personality(2). Kept and inherited; exec obeys ADDR_NO_RANDOMIZE, uname UNAME26 and PER_LINUX32."""
     old = t.tg.personality
     if persona != M32:
         t.tg.personality = persona

@@ -137,27 +137,29 @@ def kill(t: Task, pid: int, sig: int) -> int:
         send(t, group_of(t, pid), sig, signals.user_info(t, sig))
         return 0
     if pid == -1:
-        return kill_many(t, [tg for tg in t.pidns.groups.values() if tg is not t.tg and not tg.is_init], sig)
+        others = [tg for tg in t.pidns.groups.values() if tg is not t.tg and not tg.is_init]
+        if not others:
+            raise Errno(E.ESRCH)
+        kill_many(t, others, sig)
+        return 0  # even if none could be signalled: Linux counts no EPERM here
     pgid = t.tg.pgrp.pgid if pid == 0 else -pid
     pg = t.pidns.pgroups.get(pgid)
     if pg is None:
         raise Errno(E.ESRCH)
-    return kill_many(t, pg.members[:], sig)
+    if not kill_many(t, pg.members[:], sig):
+        raise Errno(E.EPERM)
+    return 0
 
 
-def kill_many(t: Task, targets: list[ThreadGroup], sig: int) -> int:
-    """Succeeds if one could be signalled; the others are skipped."""
-    if not targets:
-        raise Errno(E.ESRCH)
+def kill_many(t: Task, targets: list[ThreadGroup], sig: int) -> bool:
+    """Could one be signalled? The others are skipped."""
     done = False
     for tg in targets:
         if may_kill(t, tg, sig):
             done = True
             if sig:
                 signals.send_to_group(tg, signals.user_info(t, sig))
-    if not done:
-        raise Errno(E.EPERM)
-    return 0
+    return done
 
 
 def tkill(t: Task, tid: int, sig: int) -> int:

@@ -21,15 +21,19 @@ SYSNAME: Final = b"Linux"
 RELEASE: Final = b"6.12.0-cordon"
 VERSION: Final = b"#1 SMP PREEMPT_DYNAMIC Cordon"
 MACHINE: Final = b"x86_64"
+MACHINE_32: Final = b"i686"
 HOST_NAME_MAX: Final = 64
 UNAME26: Final = 0x0020000
+PER_MASK: Final = 0x00FF
+PER_LINUX32: Final = 0x0008
 RANDOM_CHUNK: Final = 1 << 16
 
 
 def uname(t: Task, buf: int) -> int:
     """uname(2)."""
     release = b"2.6.72-cordon" if t.tg.personality & UNAME26 else RELEASE
-    fields = (SYSNAME, t.uts.hostname, release, VERSION, MACHINE, t.uts.domainname)
+    machine = MACHINE_32 if t.tg.personality & PER_MASK == PER_LINUX32 else MACHINE
+    fields = (SYSNAME, t.uts.hostname, release, VERSION, machine, t.uts.domainname)
     t.mm.write(buf, b"".join(f[:64].ljust(65, b"\0") for f in fields))
     return 0
 

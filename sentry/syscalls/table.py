@@ -207,7 +207,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(132, "utime", attr.utime, "path:path times:addr", FULL),
     Row(133, "mknod", dir.mknod, "path:path mode:mode dev:dev32", FULL),
     Row(134, "uselib", None, "path:path", NEVER, "obsolete"),
-    Row(135, "personality", prctl.personality, "persona:uint", PARTIAL, "only ADDR_NO_RANDOMIZE has an effect"),
+    Row(135, "personality", prctl.personality, "persona:uint", PARTIAL, "only ADDR_NO_RANDOMIZE, UNAME26 and PER_LINUX32 have an effect"),
     Row(136, "ustat", None, "dev:dev32 buf:addr", NEVER, "obsolete: statfs(2)"),
     Row(137, "statfs", attr.statfs, "path:path buf:addr", FULL),
     Row(138, "fstatfs", attr.fstatfs, "fd:fd buf:addr", FULL),

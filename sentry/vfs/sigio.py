@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from sentry.vfs.file import File
 
 WANTED: Final = P.POLLIN | P.POLLOUT | P.POLLPRI | P.POLLERR | P.POLLHUP
-# si_code of a signal chosen by F_SETSIG, by what happened (most urgent first)
+# si_code and si_band of a signal chosen by F_SETSIG, by what happened (most urgent first; band_table of Linux' fs/fcntl.c)
 CODES: Final = (
-    (P.POLLHUP, SIG.POLL_HUP),
-    (P.POLLERR, SIG.POLL_ERR),
-    (P.POLLPRI, SIG.POLL_PRI),
-    (P.POLLIN, SIG.POLL_IN),
-    (P.POLLOUT, SIG.POLL_OUT),
+    (P.POLLHUP, SIG.POLL_HUP, P.POLLHUP | P.POLLERR),
+    (P.POLLERR, SIG.POLL_ERR, P.POLLERR),
+    (P.POLLPRI, SIG.POLL_PRI, P.POLLPRI | P.POLLRDBAND),
+    (P.POLLIN, SIG.POLL_IN, P.POLLIN | P.POLLRDNORM),
+    (P.POLLOUT, SIG.POLL_OUT, P.POLLOUT | P.POLLWRNORM | P.POLLWRBAND),
 )
 EVENTS: Final = (
     (F.DN_ACCESS, I.IN_ACCESS),
@@ -86,9 +86,9 @@ class AsyncWaiter(Waiter):
         file = self.file
         if file.signal_owner is None:
             return
-        for bit, code in CODES:
+        for bit, code, band in CODES:
             if events & bit:
-                file.signal_owner.send(file, self.fd, code, events & WANTED)
+                file.signal_owner.send(file, self.fd, code, band)
                 return
 
 

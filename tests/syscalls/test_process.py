@@ -11,12 +11,22 @@ from tests.harness import Sandbox, compile_c
 GUEST = Path(__file__).parent.parent / "guest"
 
 
-@pytest.mark.parametrize("name", ["signals", "process", "exec", "seccomp", "ptrace", "threads", "memory"])
+@pytest.mark.parametrize("name", ["signals", "process", "exec", "seccomp", "ptrace", "threads", "memory", "actions"])
 def test_guest_program(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     compile_c(GUEST / f"{name}.c", tmp_path / name, "-pthread", "-w")
     result = sandbox.same([f"./{name}"])
     assert result.status == 0
     assert "FAIL" not in result.out
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["facts", "rights"])
+def test_guest_program_of_root(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
+    """What a process is told and allowed, as root and after giving that up."""
+    compile_c(GUEST / f"{name}.c", tmp_path / name, "-pthread", "-w")
+    result = sandbox.same([f"./{name}"])
+    assert result.status == 0
+    assert ": FAILED" not in result.out
 
 
 def test_core_file(sandbox: Sandbox) -> None:

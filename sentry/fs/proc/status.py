@@ -269,7 +269,7 @@ def limits(reader: Task, t: Task) -> bytes:
     for number, name, unit in LIMIT_NAMES:
         soft = limit_text(t.tg.limits.soft(number))
         hard = limit_text(t.tg.limits.hard(number))
-        lines.append(b"%-25s %-20s %-20s %-10s" % (name, soft, hard, unit))
+        lines.append(b"%-25s %-20s %-20s " % (name, soft, hard) + (b"%-10s" % unit if unit else b""))
     return b"\n".join(lines) + b"\n"
 
 
