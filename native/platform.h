@@ -98,6 +98,8 @@ struct cn_hostop {
     int fd; /* MAP: platform fd handle from fd_install; 0 is the memory file */
     u32 shared; /* MAP: MAP_SHARED if 1, MAP_PRIVATE (host page cache, read-only use) if 0 */
     u32 populate; /* MAP: 1 when the pages are there already and will be touched soon: a hint */
+    u32 taken; /* UNMAP, PROTECT without PROT_WRITE, of private anonymous memory: it is the guest's own
+                  affair until as_sync, so its own processes may be trusted to make it */
     u64 off;
 };
 
@@ -137,7 +139,8 @@ struct cn_platform_ops {
      * then. */
     int (*as_queue)(struct cn_as *, const struct cn_hostop *op);
     /* Forces the queue into effect now, also for running contexts (used before pages are freed for
-     * reuse). The caller may be any thread, with or without a context of this address space. */
+     * reuse). The caller may be any thread, with or without a context of this address space. -errno:
+     * it could not be, and no context of it runs any more. */
     int (*as_sync)(struct cn_as *);
     /* The counts of waiters that the guest reads. For a thread that owns a context of the address
      * space; good until as_free, before which they are back at 0. NULL: none. */

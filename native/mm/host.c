@@ -58,19 +58,39 @@ static int map_file(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
     return 0;
 }
 
-void host_unmap(struct cn_mm *mm, u64 start, u64 end)
+static void unmap(struct cn_mm *mm, u64 start, u64 end, int taken)
 {
-    struct cn_hostop op = {.kind = CN_OP_UNMAP, .addr = start, .len = end - start};
+    struct cn_hostop op = {
+        .kind = CN_OP_UNMAP, .addr = start, .len = end - start, .taken = (u32)taken};
 
     forget_guesses(mm);
     queue(mm, &op);
 }
 
-void host_protect(struct cn_mm *mm, u64 start, u64 end, u32 prot)
+void host_unmap(struct cn_mm *mm, u64 start, u64 end)
 {
-    struct cn_hostop op = {.kind = CN_OP_PROTECT, .prot = prot, .addr = start, .len = end - start};
+    unmap(mm, start, end, 0);
+}
+
+void host_unmap_anon(struct cn_mm *mm, u64 start, u64 end)
+{
+    unmap(mm, start, end, 1);
+}
+
+static void protect(struct cn_mm *mm, u64 start, u64 end, u32 prot, int taken)
+{
+    struct cn_hostop op = {.kind = CN_OP_PROTECT,
+                           .prot = prot,
+                           .addr = start,
+                           .len = end - start,
+                           .taken = (u32)taken};
 
     queue(mm, &op);
+}
+
+void host_protect(struct cn_mm *mm, u64 start, u64 end, u32 prot)
+{
+    protect(mm, start, end, prot, 0);
 }
 
 /* [start, end) has no private pages: maps what the object has there. */
@@ -137,7 +157,8 @@ int host_reprotect(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
         if (start == end)
             break;
         stop = min64(p->n.end, end);
-        host_protect(mm, start, stop, host_prot(v->prot, p->cow != 0));
+        protect(mm, start, stop, host_prot(v->prot, p->cow != 0),
+                !v->obj && !(v->prot & PROT_WRITE));
         start = stop;
         p = pma_next(p);
     }

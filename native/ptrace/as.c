@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ptrace.h"
@@ -69,6 +70,20 @@ static void futex_wake_all(_Atomic u32 *word)
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 0x7fffffff, NULL, NULL, 0);
 }
 
+/* Nobody is left to see the mappings, which are not what the memory manager believes. */
+static void fail(struct cn_as *as, int rc)
+{
+    siginfo_t si;
+
+    as->broken = rc;
+    for (struct cn_ctx *c = as->ctxs; c; c = c->next)
+        if (atomic_load(&c->in_guest))
+            kill(c->pid, SIGKILL);
+    for (struct cn_ctx *c = as->ctxs; c; c = c->next)
+        if (atomic_load(&c->in_guest))
+            waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOWAIT | __WALL);
+}
+
 static int flush_locked(struct cn_as *as, pid_t traced)
 {
     struct stub_ctrl *ctrl = cn_mother_ctrl(as->p->mother, as->slot);
@@ -86,10 +101,8 @@ static int flush_locked(struct cn_as *as, pid_t traced)
     /* A stub that died made some of the calls; the next context makes them all again. */
     if (rc == -ESRCH)
         return rc;
-    /* After a failure the mappings are not what the memory manager believes: nothing may run on
-     * them. */
-    if (rc < 0)
-        as->broken = rc;
+    if (rc < 0 && !as->broken)
+        fail(as, rc);
     stub_queue_clear(&as->queue);
     atomic_fetch_add(&as->flushes, 1);
     if (atomic_load(&as->sync_waiters))

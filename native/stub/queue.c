@@ -125,8 +125,11 @@ int stub_queue_add(struct stub_queue *q, const struct cn_hostop *op, int lowest_
     struct stub_op call;
     int rc = translate(op, &call, lowest_fd);
 
-    if (rc < 0 || merge(q, &call))
+    if (rc < 0)
         return rc;
+    q->others += !op->taken;
+    if (merge(q, &call))
+        return 0;
     if (q->n == q->cap) {
         u32 cap = q->cap ? 2 * q->cap : 32;
         struct stub_op *grown = realloc(q->op, cap * sizeof(*grown));
@@ -148,6 +151,7 @@ void stub_queue_clear(struct stub_queue *q)
     for (u32 i = 0; i < q->n; i++)
         if (q->op[i].nr == SYS_mmap && q->op[i].arg[4] != STUB_FD_MEM)
             file_done(q->files, q->op[i].arg[4]);
+    q->others = 0;
     q->n = 0;
 }
 

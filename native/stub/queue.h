@@ -29,6 +29,7 @@ struct stub_queue {
     struct stub_files *files;
     struct stub_op *op;
     u32 cap;
+    u32 others; /* changes that were not cn_hostop.taken */
     _Atomic u32 n;
 };
 

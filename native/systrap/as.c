@@ -155,22 +155,59 @@ static int get_keeper(struct cn_as *as)
     return adopt_birth(as);
 }
 
+static int overlap(const struct stub_op *a, const struct stub_op *b)
+{
+    return a->arg[0] < b->arg[0] + b->arg[1] && b->arg[0] < a->arg[0] + a->arg[1];
+}
+
+static int covers(const struct stub_op *a, const struct stub_op *b)
+{
+    return a->arg[0] <= b->arg[0] && a->arg[0] + a->arg[1] >= b->arg[0] + b->arg[1];
+}
+
+/* Does the queue make it unnecessary to make sure of a call that a context was asked for? */
+static int outdated(const struct cn_as *as, const struct stub_op *op)
+{
+    const struct stub_op *first = as->queue.n ? as->queue.op : NULL;
+
+    return first && covers(first, op) && (first->nr == SYS_mmap || first->nr == op->nr);
+}
+
+/* Nobody is left to see the mappings, which are not what the memory manager believes. */
+static void fail(struct cn_as *as, int rc)
+{
+    siginfo_t si;
+
+    as->broken = rc;
+    for (struct cn_ctx *c = as->ctxs; c; c = c->next)
+        if (c->pid > 0)
+            kill(c->pid, SIGKILL);
+    for (struct cn_ctx *c = as->ctxs; c; c = c->next)
+        if (c->pid > 0)
+            waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOWAIT | __WALL);
+}
+
+/* What contexts were asked for and may not have made, then the queue. */
 static int flush_locked(struct cn_as *as)
 {
-    u32 done = 0, n = as->queue.n;
+    u32 done = 0, n = as->queue.n, asked = 0;
     int rc = as->broken;
 
-    if (!rc && n)
+    if (!rc && (n || as->nasked))
         rc = get_keeper(as);
+    for (u32 i = 0; i < as->nasked; i++)
+        if (!outdated(as, &as->asked[i]))
+            as->asked[asked++] = as->asked[i];
+    if (!rc && asked)
+        rc = keeper_run(as, as->asked, asked, NULL);
     while (!rc && done < n) {
         u32 part = n - done < STUB_MAX_OPS ? n - done : STUB_MAX_OPS;
         rc = keeper_run(as, as->queue.op + done, part, NULL);
         done += part;
     }
-    /* After a failure the mappings are not what the memory manager believes: nothing may run on
-     * them. */
-    if (rc < 0)
-        as->broken = rc;
+    if (rc < 0 && !as->broken)
+        fail(as, rc);
+    as->nasked = 0;
     stub_queue_clear(&as->queue);
     return rc;
 }
@@ -179,12 +216,65 @@ int space_flush(struct cn_as *as)
 {
     int rc;
 
-    if (CN_LIKELY(!atomic_load_explicit(&as->queue.n, memory_order_relaxed)))
+    if (CN_LIKELY(!atomic_load_explicit(&as->queue.n, memory_order_relaxed) &&
+                  !atomic_load_explicit(&as->unsure, memory_order_relaxed)))
         return as->broken;
     pthread_mutex_lock(&as->lock);
+    as->unsure = 0;
     rc = flush_locked(as);
     pthread_mutex_unlock(&as->lock);
     return rc;
+}
+
+/* Only this thread of the guest can be in need of the address space. */
+static int is_alone(const struct cn_ctx *c)
+{
+    for (const struct cn_ctx *other = c->as->ctxs; other; other = other->next)
+        if (other != c && other->state != CTX_SPARE)
+            return 0;
+    return 1;
+}
+
+/* Remembers op, which is about to be asked for. 0: it can't be, next to what is there. */
+static int remember(struct cn_as *as, const struct stub_op *op)
+{
+    struct stub_op *last = as->nasked ? &as->asked[as->nasked - 1] : NULL;
+
+    for (u32 i = 0; i < as->nasked; i++) {
+        if (as->asked[i].nr == op->nr && covers(op, &as->asked[i]) && covers(&as->asked[i], op)) {
+            as->asked[i] = *op; /* two mprotects of one piece */
+            return 1;
+        }
+        if (overlap(&as->asked[i], op))
+            return 0;
+    }
+    if (last && last->nr == SYS_munmap && op->nr == SYS_munmap &&
+        op->arg[0] + op->arg[1] == last->arg[0]) { /* a heap shrinks step by step */
+        last->arg[0] = op->arg[0];
+        last->arg[1] += op->arg[1];
+        return 1;
+    }
+    if (as->nasked == CTX_ASKED)
+        return 0;
+    as->asked[as->nasked++] = *op;
+    return 1;
+}
+
+int space_ask(struct cn_ctx *c)
+{
+    struct cn_as *as = c->as;
+    const struct stub_op *op;
+
+    pthread_mutex_lock(&as->lock);
+    op = as->queue.op;
+    if (as->queue.n == 1 && !as->queue.others && op->arg[1] <= STUB_TAKE_MAX && !as->broken &&
+        !as->unsure && is_alone(c) && remember(as, op)) {
+        c->take = *op;
+        c->takes = 1;
+        stub_queue_clear(&as->queue);
+    }
+    pthread_mutex_unlock(&as->lock);
+    return c->takes;
 }
 
 int space_context(struct cn_as *as, struct cn_ctx **out)
@@ -331,7 +421,7 @@ int systrap_as_sync(struct cn_as *as)
     int rc = 0;
 
     pthread_mutex_lock(&as->lock);
-    if (as->queue.n && as->ctxs)
+    if ((as->queue.n || as->nasked) && as->ctxs)
         rc = flush_locked(as);
     pthread_mutex_unlock(&as->lock);
     return rc;

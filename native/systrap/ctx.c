@@ -159,6 +159,14 @@ static int enter(struct cn_ctx *c)
     return rc;
 }
 
+/* It was stopped, maybe before it came to what it was asked to take away. */
+static void not_taken(struct cn_ctx *c)
+{
+    if (c->takes)
+        c->as->unsure = 1;
+    c->takes = 0;
+}
+
 /* Counts calls that trapped by where they came from; 1 when it is time to patch that place. */
 static int is_hot(struct cn_ctx *c, u64 rip)
 {
@@ -182,7 +190,7 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
         c->state = CTX_LIVE;
     }
     handover_place(c);
-    if (atomic_load_explicit(&c->as->queue.n, memory_order_relaxed))
+    if (atomic_load_explicit(&c->as->queue.n, memory_order_relaxed) && !space_ask(c))
         handover_flushes(c);
     for (;;) {
         rc = space_flush(c->as);
@@ -190,16 +198,24 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
             return rc == -ESRCH ? died(c, stop) : rc;
         if (CN_UNLIKELY(atomic_load_explicit(&c->irq, memory_order_relaxed)) &&
             atomic_exchange(&c->irq, 0)) {
+            not_taken(c);
             stop->reason = CN_STOP_INTERRUPTED;
             return 0;
         }
         if (!write_result(c, regs))
             write_regs(c, regs);
+        if (c->takes) {
+            memcpy((void *)&c->area->take, &c->take, sizeof(c->take));
+            c->area->flags |= STUB_TAKE;
+        }
         if (CN_UNLIKELY(enter(c) < 0))
             return died(c, stop);
         rc = stop_read(c, regs, stop);
         if (CN_UNLIKELY(rc < 0))
             return died(c, stop);
+        if (rc == 0 || stop->reason == CN_STOP_INTERRUPTED)
+            not_taken(c);
+        c->takes = 0;
         if (rc == 0 || (stop->reason == CN_STOP_INTERRUPTED && !atomic_exchange(&c->irq, 0))) {
             memset(stop, 0, sizeof(*stop)); /* a late kick, which another stop has answered */
             continue;

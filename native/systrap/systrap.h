@@ -41,6 +41,8 @@ struct cn_platform {
     u64 clock; /* clock_gettime of the host's vDSO, where contexts see it; 0: none */
 };
 
+#define CTX_ASKED 16 /* calls before the keeper makes sure of them */
+
 struct cn_as {
     struct cn_platform *p;
     struct cn_as *next; /* grave */
@@ -52,6 +54,10 @@ struct cn_as {
     struct cn_waiters *waiters; /* in its control pages, as soon as there is a keeper */
     int broken; /* -errno of a host mapping that failed: no guest code may run here any more */
     struct stub_queue queue; /* its count is peeked at without the lock */
+    /* What the only context there is was asked to take away by itself: no proof that it did. */
+    struct stub_op asked[CTX_ASKED];
+    u32 nasked;
+    _Atomic int unsure; /* it may have been stopped before it did */
 };
 
 enum ctx_state {
@@ -82,6 +88,8 @@ struct cn_ctx {
     u32 xrestore; /* what the stub was last told to load */
     int called;   /* the last stop was a patched call, with these registers */
     struct cn_regs call;
+    struct stub_op take;  /* to be made by the stub on its way to the guest, if `takes` */
+    int takes;
     u64 fs_base, gs_base; /* what the stub has loaded */
     u64 cpu_base;
     /* handover.c */
@@ -104,6 +112,8 @@ long stub_futex(volatile void *word, int op, u32 value, i64 timeout_ns);
 
 /* Puts the queue in force. 0 or -errno. */
 int space_flush(struct cn_as *as);
+/* 1: all that the queue holds is c->take now. */
+int space_ask(struct cn_ctx *c);
 /* Waits for dead processes of freed address spaces; flags: WNOHANG or 0. grave_lock held. */
 void space_reap(struct cn_platform *p, int flags);
 /* A context with a process and no thread. as->lock held. 0 or -errno. */

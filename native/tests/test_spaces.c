@@ -204,6 +204,80 @@ static void test_batch(void)
     end(&vm);
 }
 
+/* What the guest's own context may be asked to take away, alone and next to other changes; from the
+ * next switch on it is gone, whoever makes it, and whatever interrupts. */
+static void take(struct vm *vm, int kind, u64 addr, u64 len)
+{
+    struct cn_hostop op = {
+        .kind = kind, .prot = PROT_NONE, .addr = addr, .len = len, .taken = 1};
+
+    EQ(cn_ops->as_queue(vm->as, &op), 0);
+}
+
+static void loads(struct vm *vm, u64 addr, int reason)
+{
+    int stop;
+
+    vm->regs.rip = CODE;
+    vm->regs.rdi = addr;
+    while ((stop = go(vm)) == CN_STOP_INTERRUPTED)
+        ;
+    EQ(stop, reason);
+}
+
+static void test_taken(void)
+{
+    enum { AT = 0x30000000, N = 16 };
+    struct race r;
+    struct vm vm;
+    pthread_t t;
+
+    START(&vm, load);
+    r = (struct race){.vm = &vm};
+    for (int round = 0; round < 1000; round++) {
+        if (round == 100)
+            CHECK(!pthread_create(&t, NULL, ticker, &r));
+        map(vm.as, AT, N * 4096, PROT_READ, OFF_DATA);
+        loads(&vm, AT + 15 * 4096, CN_STOP_SYSCALL);
+        for (u64 i = N; i-- > 8;) { /* as a heap shrinks */
+            take(&vm, CN_OP_UNMAP, AT + i * 4096, 4096);
+            loads(&vm, AT + i * 4096, CN_STOP_FAULT);
+            loads(&vm, AT + (i - 1) * 4096, CN_STOP_SYSCALL);
+        }
+        take(&vm, CN_OP_PROTECT, AT, 4096);
+        loads(&vm, AT, CN_STOP_FAULT);
+        take(&vm, CN_OP_PROTECT, AT, 4096);
+        loads(&vm, AT + 4096, CN_STOP_SYSCALL);
+        take(&vm, CN_OP_UNMAP, AT, 2 * 4096); /* what was protected just now */
+        loads(&vm, AT + 4096, CN_STOP_FAULT);
+        for (u64 i = 2; i < 8; i += 2)
+            take(&vm, CN_OP_UNMAP, AT + i * 4096, 4096);
+        loads(&vm, AT + 2 * 4096, CN_STOP_FAULT);
+        loads(&vm, AT + 3 * 4096, CN_STOP_SYSCALL);
+        take(&vm, CN_OP_UNMAP, AT + 3 * 4096, 4096);
+        map(vm.as, AT + 3 * 4096, 4096, PROT_READ, OFF_DATA); /* again, at once */
+        loads(&vm, AT + 3 * 4096, CN_STOP_SYSCALL);
+        take(&vm, CN_OP_UNMAP, AT + 5 * 4096, 4096);
+        loads(&vm, AT + 5 * 4096, CN_STOP_FAULT);
+        map(vm.as, AT + 4 * 4096, 3 * 4096, PROT_READ, OFF_DATA); /* over what was taken */
+        loads(&vm, AT + 5 * 4096, CN_STOP_SYSCALL);
+        EQ(cn_ops->as_sync(vm.as), 0);
+        loads(&vm, AT + 5 * 4096, CN_STOP_SYSCALL);
+    }
+    r.stop = 1;
+    pthread_join(t, NULL);
+    for (u64 i = 0; i < 100; i++) { /* pieces that do not merge */
+        map(vm.as, AT + i * 8192, 4096, PROT_READ, OFF_DATA);
+        loads(&vm, AT + i * 8192, CN_STOP_SYSCALL);
+    }
+    for (u64 i = 0; i < 100; i++) {
+        take(&vm, CN_OP_UNMAP, AT + i * 8192, 4096);
+        loads(&vm, AT + i * 8192, CN_STOP_FAULT);
+    }
+    EQ(cn_ops->as_sync(vm.as), 0);
+    end(&vm);
+}
+
 /* as_sync by a stranger while a context runs in the guest. */
 static void *sync_main(void *arg)
 {
@@ -438,8 +512,8 @@ int main(int argc, char **argv)
 {
     static const struct test tests[] = {
 #define T(name) {#name, test_##name}
-        T(interrupt), T(threads),     T(greedy),    T(recontext), T(batch), T(sync),
-        T(died),      T(stub_filter), T(host_file), T(cpu_time),  T(churn),
+        T(interrupt), T(threads),     T(greedy),    T(recontext), T(batch), T(taken),
+        T(sync),      T(died),        T(stub_filter), T(host_file), T(cpu_time),  T(churn),
     };
     return harness_main(argc, argv, tests, sizeof(tests) / sizeof(tests[0]), test_bench);
 }

@@ -22,6 +22,8 @@
 #define AREA 0x7fff30000000UL
 #define AREA_SIZE 0x10000UL
 #define AREA_SCRATCH 0x3000UL
+#define AREA_REGS 128 /* r8 ... rcx, then an iretq frame */
+#define CTX_TEXT (STUB_TEXT + 0x2000)
 #define AREA_ANSWERS 0xf000UL /* from here on the guest can only read */
 
 static uint64_t seed;
@@ -160,13 +162,37 @@ static void own_gs(uint64_t s) {
     }
 }
 
+/* Makes a host call by an instruction of the stub's, and comes back: takes its memory away behind the sentry's back, or asks for
+ * more rights to what it shares with the bystander, or to the stub's own pages. Then writes wherever it can. */
+static unsigned char *mine;
+static size_t size = 4 << 20;
+static void thief_at_large(void) {
+    for (size_t i = 0; i < size; i += 4096) mine[i] = 0xee;
+    for (int i = 0; i < 20; i++) munmap(mmap(0, 65536, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 65536), sbrk(i & 1 ? -65536 : 65536);
+    _exit(0);
+}
+static void thief(uint64_t s) {
+    static char stack[65536];
+    uint64_t base = gs_base(), at = 0, end = CTX_TEXT + 0x1000, where[] = {(uint64_t)mine, (uint64_t)mine, (uint64_t)stack, 0, CTX_TEXT, base,
+                                                                         base + AREA_ANSWERS, 0x7fff20000000UL, 0x7ffeffff0000UL};
+    if (base < AREA || base >= AREA + (AREA_SIZE << 15)) return;
+    for (uint64_t p = CTX_TEXT, n = 0; p < end - 1; p++) /* one of the stub's system calls */
+        if (((unsigned char *)p)[0] == 0x0f && ((unsigned char *)p)[1] == 0x05 && rnd(&s) % ++n == 0) at = p;
+    uint64_t len = rnd(&s) & 1 ? size : rnd(&s) & 1 ? 0x10001000UL : ~0UL << 12;
+    uint64_t prot = rnd(&s) & 1 ? PROT_READ | PROT_WRITE : rnd(&s) % 8, nr = rnd(&s) & 1 ? SYS_mprotect : SYS_munmap;
+    volatile uint64_t *regs = (void *)(base + AREA_REGS);
+    regs[15] = (uint64_t)thief_at_large, regs[16] = 0x33, regs[17] = 0x202, regs[18] = (uint64_t)stack + 65528, regs[19] = 0x2b;
+    *(volatile uint32_t *)(base + 48) = *(volatile uint32_t *)(base + 52) = *(volatile uint32_t *)(base + 68) = 0; /* kick, flags, xrestore */
+    __asm__ volatile("xor %%r12d, %%r12d; xor %%r10d, %%r10d; jmp *%1" ::"b"(base), "c"(at), "a"(nr),
+                     "D"(where[rnd(&s) % (sizeof where / sizeof *where)]), "S"(len), "d"(prot) : "memory", "r10", "r12");
+}
+
 int main(int argc, char **argv) {
-    static void (*const attacks[])(uint64_t) = {own_area, forger, jumper, jumper, jumper, own_gs, borrowed_stack, scribblers};
+    static void (*const attacks[])(uint64_t) = {own_area, forger, jumper, jumper, thief, thief, own_gs, borrowed_stack, scribblers};
     if (argc != 3) return 2;
     seed = strtoull(argv[2], 0, 0) | 1;
     /* The bystander: nobody but it writes there. */
-    size_t size = 4 << 20;
-    unsigned char *mine = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mine = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(mine, 0x5a, size);
     time_t end = time(0) + atoi(argv[1]);
     long n = 0, died = 0;

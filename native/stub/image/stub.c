@@ -34,6 +34,7 @@ _Static_assert(STUB_NR_ANSWERS == 1 << 8, "systrap.S looks at the bits above 8")
 _Static_assert(__builtin_offsetof(struct stub_ctx, xrestore) == 68, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, ret) == 112, "systrap.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctx, r8) == 128, "systrap.S knows this layout");
+_Static_assert(__builtin_offsetof(struct stub_ctx, take) == 320, "systrap.S knows this layout");
 
 struct iovec {
     void *base;
@@ -155,20 +156,30 @@ static const struct sock_filter systrap_filter[] = {
     FROM(STUB_CTX_TEXT, 0x1000,
          ALLOW(__NR_futex), ALLOW(__NR_prctl), ALLOW(__NR_getppid), ALLOW(__NR_sigaltstack),
          ALLOW(__NR_rt_sigprocmask), ALLOW(__NR_close_range), ALLOW(__NR_seccomp),
-         ALLOW(__NR_exit_group)),
+         ALLOW(__NR_munmap), ALLOW(__NR_mprotect), ALLOW(__NR_exit_group)),
     /* A keeper to be, leaving the mother's text. */
     FROM(STUB_TEXT, STUB_TEXT_SIZE, ALLOW(__NR_munmap), ALLOW(__NR_exit_group)),
     MOTHER,
 };
 
+/* [arg 0, arg 0 + arg 1) is the guest's. */
+#define GUEST_RANGE                                                                       \
+    LOAD(ARG_HI(0)), UNLESS_LESS(CN_TASK_SIZE >> 32, 5), LOAD(ARG_HI(1)), UNLESS_EQ(0, 3), \
+        LOAD(ARG_LO(1)), UNLESS_LESS(STUB_TAKE_MAX + 1, 1)
+
 /*
- * A context's: futexes in context areas, from its own text. Everything else of any kind is a signal
- * that stops it. A guest may jump to that instruction with any registers: it can wake and be woken
- * then as by itself, no more.
+ * A context's: futexes in context areas, and to take memory, or rights to it other than by
+ * PROT_WRITE, from its own address space; all from its own text. Everything else of any kind is a
+ * signal that stops it. A guest may jump to those instructions with any registers: it can wake and
+ * be woken then as by itself, and lose memory of its own, no more.
  */
 __attribute__((section(".stub.ctx.data"))) static const struct sock_filter ctx_filter[] = {
     ONLY_STUB_TEXT,
     FROM(STUB_CTX_TEXT, 0x1000,
+         CALL(__NR_munmap, GUEST_RANGE, RET(SECCOMP_RET_ALLOW), TRAP),
+         CALL(__NR_mprotect, LOAD(ARG_HI(2)), UNLESS_EQ(0, 9), LOAD(ARG_LO(2)),
+              BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, ~(u32)(PROT_READ | PROT_EXEC), 7, 0),
+              GUEST_RANGE, RET(SECCOMP_RET_ALLOW), TRAP),
          UNLESS_EQ(__NR_futex, 10), LOAD(ARG_HI(0)), UNLESS_EQ(STUB_AREA >> 32, 8),
          LOAD(ARG_LO(0)), UNLESS_AT_LEAST(STUB_AREA, 6),
          UNLESS_LESS(STUB_AREA + (u64)STUB_AREA_SIZE * STUB_AREA_SLOTS, 5), LOAD(ARG_HI(1)),

@@ -56,6 +56,7 @@
 #define A_ALTSTACK 88
 #define A_RET 112
 #define A_REGS 128
+#define A_TAKE 320
 /* struct ucontext of the kernel: 40 bytes before its sigcontext */
 #define UC(n) (40 + 8 * (n))
 #define UC_R8 UC(0)
@@ -513,6 +514,9 @@ ctx_resume:
     cmpl %eax, A_KICK(%rbx)
     jne ctx_early /* the signal came while a return to here made it deaf */
     mov A_FLAGS(%rbx), %edi
+    test $STUB_TAKE, %edi
+    jnz ctx_take
+.L_taken:
     test $STUB_RESULT, %edi
     jz 0f
     mov A_RESULT(%rbx), %rax
@@ -548,6 +552,19 @@ ctx_full:
     popfq
     pop_registers
     iretq
+
+ctx_take: /* munmap or mprotect; it may as well be a guest that came here with arguments of its own */
+    mov %edi, %r12d
+    mov A_TAKE(%rbx), %rax
+    mov A_TAKE+8(%rbx), %rdi
+    mov A_TAKE+16(%rbx), %rsi
+    mov A_TAKE+24(%rbx), %rdx
+    syscall
+    mov %r12d, %edi
+    test %eax, %eax
+    jz .L_taken
+    xor %eax, %eax
+    jmp ctx_early
 
 ctx_xsave:
     save_xstate
