@@ -12,7 +12,6 @@
 #include "../run/xstate.h"
 #include "systrap.h"
 
-#define UNKNOWN_BASE ~0UL
 #define SLOW_FLAGS 0x54100UL /* TF, NT, RF, AC: iretq sets them without a side effect on the way */
 #define SAVE_TRIES 100
 #define SAVE_WAIT_NS 20000000L

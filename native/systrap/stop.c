@@ -215,6 +215,7 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
         xsave = a->xsave;
         if (xsave && set_xsave(c, xsave) < 0)
             return -1;
+        c->fs_base = c->gs_base = UNKNOWN_BASE; /* it may not have come to load them */
         stop->reason = CN_STOP_INTERRUPTED;
         return 1;
     }
@@ -224,7 +225,7 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
     if (CN_UNLIKELY(f.gregs[REG_RIP] - STUB_CTX_TEXT < STUB_PAGE) && si.signo != SIGURG) {
         /* Entering the guest failed (a wild rip), or the guest jumped to where only the stub goes. */
         cn_stop_exception(stop, SIGSEGV, SI_KERNEL, 0, TRAP_GP, 0);
-        c->fs_base = c->gs_base = ~0UL;
+        c->fs_base = c->gs_base = UNKNOWN_BASE;
         return 1;
     }
     read_regs(c, &f, regs);

@@ -73,6 +73,8 @@ struct hot_site {
     u32 calls;
 };
 
+#define UNKNOWN_BASE ~0UL
+
 struct cn_ctx {
     struct cn_as *as;
     struct cn_ctx *next;
@@ -90,7 +92,7 @@ struct cn_ctx {
     struct cn_regs call;
     struct stub_op take;  /* to be made by the stub on its way to the guest, if `takes` */
     int takes;
-    u64 fs_base, gs_base; /* what the stub has loaded */
+    u64 fs_base, gs_base; /* what the stub has loaded, or UNKNOWN_BASE */
     u64 cpu_base;
     /* handover.c */
     int cpu;              /* core the stub is pinned to, -1 none */

@@ -355,6 +355,27 @@ static void stacks(void)
     SHOW(WIFSIGNALED(st) ? WTERMSIG(st) : -1);
 }
 
+/* Stopped and continued before it has run an instruction, a child goes on where it should. */
+static void just_made(void)
+{
+    int st, good = 0;
+    for (int i = 0; i < 60; i++) {
+        pid_t p = fork();
+        if (!p) {
+            for (;;)
+                pause();
+        }
+        kill(p, SIGSTOP);
+        int stopped = waitpid(p, &st, WUNTRACED) == p && WIFSTOPPED(st);
+        kill(p, SIGCONT);
+        stopped = stopped && waitpid(p, &st, WCONTINUED) == p && WIFCONTINUED(st);
+        usleep(2000);
+        kill(p, SIGKILL);
+        good += stopped && waitpid(p, &st, 0) == p && WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL;
+    }
+    SHOW(good);
+}
+
 /* Which calls a handler with SA_RESTART restarts and which it does not (signal(7)). */
 #include <sys/epoll.h>
 #include <sys/msg.h>
@@ -445,6 +466,7 @@ int main(void)
     origins();
     faults();
     stacks();
+    just_made();
     restarts();
     return 0;
 }

@@ -261,15 +261,26 @@ static void set_id_lost(void)
     SHOW(chown("lost", 501, 501));
 }
 
-static void killing(void)
+/* A child with these user IDs, which ends when its parent has. */
+static pid_t somebody(uid_t r, uid_t e, uid_t s)
 {
-    pid_t a = fork();
-    if (!a) {
-        setresuid(600, 600, 600);
-        pause();
+    int end[2];
+    char c;
+    CHECK(pipe(end) == 0);
+    pid_t p = fork();
+    if (!p) {
+        setresuid(r, e, s);
+        close(end[1]);
+        read(end[0], &c, 1);
         _exit(0);
     }
     usleep(20000);
+    return p;
+}
+
+static void killing(void)
+{
+    pid_t a = somebody(600, 600, 600);
     SHOW(setresuid(601, 601, 601));
     SHOW(kill(a, 0));
     SHOW(kill(a, SIGCONT) == 0);
@@ -279,13 +290,7 @@ static void killing(void)
 
 static void killing2(void)
 {
-    pid_t a = fork();
-    if (!a) {
-        setresuid(600, 602, 603);
-        pause();
-        _exit(0);
-    }
-    usleep(20000);
+    pid_t a = somebody(600, 602, 603);
     SHOW(setresuid(603, 604, 604));
     SHOW(kill(a, 0));
     SHOW(setresuid(604, 604, 604));
