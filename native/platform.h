@@ -98,8 +98,8 @@ struct cn_hostop {
     int fd; /* MAP: platform fd handle from fd_install; 0 is the memory file */
     u32 shared; /* MAP: MAP_SHARED if 1, MAP_PRIVATE (host page cache, read-only use) if 0 */
     u32 populate; /* MAP: 1 when the pages are there already and will be touched soon: a hint */
-    u32 taken; /* UNMAP, PROTECT without PROT_WRITE, of private anonymous memory: it is the guest's own
-                  affair until as_sync, so its own processes may be trusted to make it */
+    u32 taken; /* UNMAP, PROTECT without PROT_WRITE, of private memory (anonymous or a host file's): it is
+                  the guest's own affair until as_sync, so its own processes may be trusted to make it */
     u64 off;
 };
 

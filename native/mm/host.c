@@ -72,7 +72,7 @@ void host_unmap(struct cn_mm *mm, u64 start, u64 end)
     unmap(mm, start, end, 0);
 }
 
-void host_unmap_anon(struct cn_mm *mm, u64 start, u64 end)
+void host_unmap_private(struct cn_mm *mm, u64 start, u64 end)
 {
     unmap(mm, start, end, 1);
 }
@@ -147,7 +147,7 @@ int host_reprotect(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
     while (start < end) {
         u64 stop = p && p->n.start < end ? max64(p->n.start, start) : end;
         if (start < stop && maps_host(v)) {
-            host_protect(mm, start, stop, host_prot(v->prot, !is_shared(v)));
+            protect(mm, start, stop, host_prot(v->prot, !is_shared(v)), !is_shared(v));
         } else if (start < stop && v->obj) { /* not all of it may be mapped */
             rc = sync_gap(mm, v, start, stop, 1);
             if (rc < 0)
@@ -157,8 +157,7 @@ int host_reprotect(struct cn_mm *mm, struct vma *v, u64 start, u64 end)
         if (start == end)
             break;
         stop = min64(p->n.end, end);
-        protect(mm, start, stop, host_prot(v->prot, p->cow != 0),
-                !v->obj && !(v->prot & PROT_WRITE));
+        protect(mm, start, stop, host_prot(v->prot, p->cow != 0), !(v->prot & PROT_WRITE));
         start = stop;
         p = pma_next(p);
     }

@@ -35,7 +35,7 @@ int mm_may_grow(struct cn_mm *mm, u64 bytes, u32 prot, u32 flags)
 int mm_unmap(struct cn_mm *mm, u64 start, u64 end, int host)
 {
     struct vma *v = vma_from(mm, start), *next;
-    int rc, objects = 0, memory = 0;
+    int rc, shared = 0, memory = 0;
 
     if (!v || v->n.start >= end)
         return 0;
@@ -45,11 +45,11 @@ int mm_unmap(struct cn_mm *mm, u64 start, u64 end, int host)
     if (rc < 0)
         return rc;
     for (v = vma_from(mm, start); v && v->n.start < end; v = vma_next(v)) {
-        objects |= v->obj != NULL;
+        shared |= is_shared(v);
         memory |= maps_mem(v);
     }
-    if (host && !objects)
-        host_unmap_anon(mm, start, end);
+    if (host && !shared && !memory)
+        host_unmap_private(mm, start, end);
     else if (host || memory)
         host_unmap(mm, start, end);
     /* The object's pages may be others' as soon as it does not know of this mapping any more. */

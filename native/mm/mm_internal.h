@@ -234,8 +234,8 @@ void host_map_pages(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot);
 /* The same for pages whose memory is there, and which the guest will touch soon. */
 void host_map_present(struct cn_mm *mm, u64 start, u64 end, u64 page, u32 prot);
 void host_unmap(struct cn_mm *mm, u64 start, u64 end);
-/* ... of private anonymous memory alone. */
-void host_unmap_anon(struct cn_mm *mm, u64 start, u64 end);
+/* ... of private memory that is anonymous or a host file's. */
+void host_unmap_private(struct cn_mm *mm, u64 start, u64 end);
 void host_protect(struct cn_mm *mm, u64 start, u64 end, u32 prot);
 /* Maps everything of v that exists in the range. stale: something else may be mapped there now. */
 int host_sync(struct cn_mm *mm, struct vma *v, u64 start, u64 end, int stale);

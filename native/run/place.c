@@ -44,6 +44,13 @@ void cn_place_pin(pid_t tid, int cpu)
     sched_setaffinity(tid, sizeof(set), &set);
 }
 
+int cn_place_now(void)
+{
+    int cpu = sched_getcpu();
+
+    return cpu < 0 ? 0 : cpu;
+}
+
 void cn_place_apart(int on)
 {
     apart = on;

@@ -62,6 +62,8 @@ static inline u32 cn_place_blocks(void)
 /* May a guest run on another core than the host thread that answers it, and both spin (on = 1, the
  * default)? Not where a quota of CPU time counts that. Before the first guest runs. */
 void cn_place_apart(int on);
+/* The core that the calling thread runs on. */
+int cn_place_now(void);
 /* cdef end */
 
 /* Tasks that run, in the guest or in the sentry, as of now. */

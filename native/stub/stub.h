@@ -97,9 +97,10 @@
 #define STUB_SAVE 4 /* do not enter the guest: put its extended state at STUB_AREA_XSAVE and stop */
 #define STUB_RESULT 8 /* with FAST, after a CALL: the registers are as they were but for rax, the
                          result: lines of the cache that do not come and go */
-#define STUB_TAKE 16 /* make the host call `take` first; when it fails: STUB_EARLY */
+#define STUB_TAKE 16 /* make the host calls of `take` first; when one fails: STUB_EARLY */
 /* What a context may take away from its own address space by itself: as long as from anywhere below
  * CN_TASK_SIZE it does not reach the stub. */
+#define STUB_TAKE_OPS 4
 #define STUB_TAKE_MAX (STUB_TEXT - CN_TASK_SIZE)
 /* Where a patched call site goes: r11 holds the return address, gs_base the area. */
 #define STUB_CALL_ENTRY STUB_CTX_TEXT
@@ -146,7 +147,7 @@ struct stub_ctx {
     u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx;
     u64 rip, cs, eflags, rsp, ss;
     u64 pad3[4];
-    struct stub_op take;
+    struct stub_op take[STUB_TAKE_OPS + 1]; /* the first one with nr 0 ends them */
 };
 
 enum { STUB_INIT = 1, STUB_NEW = 2, STUB_FD_INSTALL = 3, STUB_FD_REMOVE = 4 };

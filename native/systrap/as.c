@@ -263,13 +263,18 @@ static int remember(struct cn_as *as, const struct stub_op *op)
 int space_ask(struct cn_ctx *c)
 {
     struct cn_as *as = c->as;
-    const struct stub_op *op;
+    u32 n, i = 0;
 
     pthread_mutex_lock(&as->lock);
-    op = as->queue.op;
-    if (as->queue.n == 1 && !as->queue.others && op->arg[1] <= STUB_TAKE_MAX && !as->broken &&
-        !as->unsure && is_alone(c) && remember(as, op)) {
-        c->take = *op;
+    n = as->queue.n;
+    if (!as->queue.others && n <= STUB_TAKE_OPS && !as->broken && !as->unsure && is_alone(c))
+        while (i < n && as->queue.op[i].arg[1] <= STUB_TAKE_MAX && remember(as, &as->queue.op[i])) {
+            memcpy((void *)&c->area->take[i], &as->queue.op[i], sizeof(struct stub_op));
+            i++;
+        }
+    /* If some could not be, the keeper makes those that could as well: all in order. */
+    if (i && i == n) {
+        c->area->take[i].nr = 0;
         c->takes = 1;
         stub_queue_clear(&as->queue);
     }

@@ -203,10 +203,8 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
         }
         if (!write_result(c, regs))
             write_regs(c, regs);
-        if (c->takes) {
-            memcpy((void *)&c->area->take, &c->take, sizeof(c->take));
+        if (c->takes)
             c->area->flags |= STUB_TAKE;
-        }
         if (CN_UNLIKELY(enter(c) < 0))
             return died(c, stop);
         rc = stop_read(c, regs, stop);

@@ -90,8 +90,7 @@ struct cn_ctx {
     u32 xrestore; /* what the stub was last told to load */
     int called;   /* the last stop was a patched call, with these registers */
     struct cn_regs call;
-    struct stub_op take;  /* to be made by the stub on its way to the guest, if `takes` */
-    int takes;
+    int takes;    /* the stub is to make `take` of its area on its way to the guest */
     u64 fs_base, gs_base; /* what the stub has loaded, or UNKNOWN_BASE */
     u64 cpu_base;
     /* handover.c */
@@ -114,7 +113,7 @@ long stub_futex(volatile void *word, int op, u32 value, i64 timeout_ns);
 
 /* Puts the queue in force. 0 or -errno. */
 int space_flush(struct cn_as *as);
-/* 1: all that the queue holds is c->take now. */
+/* 1: c's stub is about to be asked for all that the queue held. */
 int space_ask(struct cn_ctx *c);
 /* Waits for dead processes of freed address spaces; flags: WNOHANG or 0. grave_lock held. */
 void space_reap(struct cn_platform *p, int flags);

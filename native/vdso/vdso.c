@@ -3,6 +3,7 @@
 #include "vdso.h"
 
 #include <pthread.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -21,6 +22,8 @@ static u64 host(const char *name)
     return cn_ops->vdso_symbol(cn_plat, name);
 }
 
+static u32 getcpu_at;
+
 static int fill(u8 *bytes, u64 len)
 {
     struct vdso_data data = {
@@ -34,9 +37,15 @@ static int fill(u8 *bytes, u64 len)
     for (u64 off = 0; off + sizeof(data) <= len; off += 8)
         if (!memcmp(bytes + off, &data.magic, sizeof(data.magic))) {
             memcpy(bytes + off, &data, sizeof(data));
+            getcpu_at = (u32)(off + offsetof(struct vdso_data, getcpu));
             return 0;
         }
     return -1;
+}
+
+uint32_t cn_vdso_getcpu(void)
+{
+    return getcpu_at;
 }
 
 const uint8_t *cn_vdso_image(uint64_t *len)

@@ -19,6 +19,8 @@ struct vdso_data {
  * AT_SYSINFO_EHDR). The bytes are patched with the platform's host vDSO addresses and constant
  * while the platform runs. NULL before cn_platform_start. */
 const uint8_t *cn_vdso_image(uint64_t *len);
+/* Where in it the address of the host's getcpu stands: with a 0 there the guest's makes the call. */
+uint32_t cn_vdso_getcpu(void);
 /* cdef end */
 
 #endif

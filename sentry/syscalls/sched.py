@@ -11,6 +11,7 @@ from sentry.abi import errno as E
 from sentry.abi import resource as R
 from sentry.abi import sched as S
 from sentry.errors import Errno
+from sentry.exec import vdso
 
 if TYPE_CHECKING:
     from sentry.kernel.task import Task
@@ -72,6 +73,8 @@ def sched_setaffinity(t: Task, pid: int, length: int, addr: int) -> int:
     if mask == 0:
         raise Errno(E.EINVAL)
     other.affinity = mask
+    if mask != online():
+        vdso.ask_for_cpu()
     return 0
 
 

@@ -6,6 +6,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final
 
+from native._core import lib
 from sentry.abi import capability as C
 from sentry.abi import errno as E
 from sentry.abi import random as RND
@@ -93,8 +94,10 @@ def getrandom(t: Task, buf: int, count: int, flags: int) -> int:
 
 
 def getcpu(t: Task, cpu: int, node: int, cache: int) -> int:
-    """getcpu(2): the CPU the task's host thread runs on now, as far as its guest affinity allows."""
-    here = os.sched_getcpu() if hasattr(os, "sched_getcpu") else 0
+    """getcpu(2): the CPU the task's host thread runs on now, or else the lowest of its affinity."""
+    here = lib.cn_place_now()
+    if t.affinity and not t.affinity >> here & 1:
+        here = (t.affinity & -t.affinity).bit_length() - 1
     if cpu:
         t.mm.write_u32(cpu, here)
     if node:

@@ -57,6 +57,7 @@
 #define A_RET 112
 #define A_REGS 128
 #define A_TAKE 320
+#define OP_SIZE 56
 /* struct ucontext of the kernel: 40 bytes before its sigcontext */
 #define UC(n) (40 + 8 * (n))
 #define UC_R8 UC(0)
@@ -129,7 +130,7 @@ keeper_wait:
     je keeper_cloned
     cmp $-ERRNO_MAX, %rax
     jae keeper_failed
-3:  add $56, %r12
+3:  add $OP_SIZE, %r12
     dec %r13d
     jnz 2b
 keeper_done:
@@ -555,15 +556,20 @@ ctx_full:
 
 ctx_take: /* munmap or mprotect; it may as well be a guest that came here with arguments of its own */
     mov %edi, %r12d
-    mov A_TAKE(%rbx), %rax
-    mov A_TAKE+8(%rbx), %rdi
-    mov A_TAKE+16(%rbx), %rsi
-    mov A_TAKE+24(%rbx), %rdx
+    xor %r13d, %r13d
+1:  mov A_TAKE(%rbx, %r13), %rax
+    mov A_TAKE+8(%rbx, %r13), %rdi
+    mov A_TAKE+16(%rbx, %r13), %rsi
+    mov A_TAKE+24(%rbx, %r13), %rdx
     syscall
-    mov %r12d, %edi
     test %eax, %eax
-    jz .L_taken
-    xor %eax, %eax
+    jnz 2f
+    add $OP_SIZE, %r13
+    cmp %rax, A_TAKE(%rbx, %r13)
+    jne 1b
+    mov %r12d, %edi
+    jmp .L_taken
+2:  xor %eax, %eax
     jmp ctx_early
 
 ctx_xsave:
