@@ -81,13 +81,14 @@ int cn_mm_munmap(struct cn_mm *mm, u64 addr, u64 len)
 static u64 place(struct cn_mm *mm, u64 hint, u64 len, u32 flags)
 {
     u64 top = mm->top ? min64(mm->top, cn_ops->task_size) : cn_ops->task_size, addr = 0;
+    u64 end = flags & MAP_32BIT ? HIGH_32BIT : cn_ops->task_size;
 
     hint = page_up(hint);
-    if (flags & MAP_32BIT)
-        return vma_gap(mm, len, LOW_32BIT, HIGH_32BIT);
-    if (hint >= MIN_ADDR && hint <= cn_ops->task_size - len &&
+    if (len <= end && hint >= MIN_ADDR && hint <= end - len &&
         vma_gap(mm, len, hint, hint + len) == hint)
         return hint;
+    if (flags & MAP_32BIT)
+        return vma_gap(mm, len, LOW_32BIT, HIGH_32BIT);
     if (top > len)
         addr = vma_gap(mm, len, MIN_ADDR, top);
     return addr ? addr : vma_gap(mm, len, MIN_ADDR, cn_ops->task_size);

@@ -140,6 +140,11 @@ static void remaps(void)
     char *b = sbrk(0);
     CHECK(sbrk(3 * P) == b && touch(b + 2 * P, 1) == 0 && sbrk(-3 * P) != (void *)-1);
     CHECK(touch(b + 2 * P, 0) == SIGSEGV);
+    const int low = MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT;
+    char *h = (char *)0x50000000;
+    CHECK(mmap(h, P, PROT_READ, low, -1, 0) == h); /* a hint counts there, too */
+    CHECK((q = mmap(h, P, PROT_READ, low, -1, 0)) != h && q >= (char *)0x40000000 && q < (char *)0x80000000);
+    CHECK((q = mmap((char *)0x90000000, P, PROT_READ, low, -1, 0)) >= (char *)0x40000000 && q < (char *)0x80000000);
     CHECK(anon(1UL << 40, PROT_NONE) != MAP_FAILED); /* a reservation costs nothing */
     CHECK(anon(1UL << 60, PROT_NONE) == MAP_FAILED && errno == ENOMEM);
 }
