@@ -48,6 +48,8 @@ struct cn_stop {
     uint32_t access;
     uint64_t addr;
     uint64_t trapno, err; /* x86 trap number and error code, for the sigcontext; 0 when unknown */
+    uint32_t brief; /* SYSCALL: of the registers only the call's number and arguments are known yet */
+    uint32_t pad;
 };
 
 /* The platform of this process. Starts it (name: "ptrace"); memfd is the memory file, which stays
@@ -156,6 +158,9 @@ struct cn_platform_ops {
      * or -errno: a queued host mapping could not be made, and this address space can't run any
      * more. */
     int (*ctx_switch)(struct cn_ctx *, struct cn_regs *regs, struct cn_stop *stop);
+    /* After a stop that was `brief`: fills in the registers that the call's number and arguments are
+     * not in. The result that rax holds by now stays. NULL: no stop is. */
+    void (*ctx_regs)(struct cn_ctx *, struct cn_regs *regs);
     void (*ctx_interrupt)(struct cn_ctx *);
     /* Patched call sites of this context answer call `nr` by `value` from now on, without a stop
      * (known), or hand it over, as they all do in a new context. Any thread. NULL: they never

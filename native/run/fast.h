@@ -3,7 +3,7 @@
  *
  * A fast function completes the call exactly as the sentry's Python would, or returns CN_UPCALL
  * having changed nothing. It gets the task stopped at the call: number in regs.orig_rax, arguments
- * in rdi, rsi, rdx, r10, r8, r9.
+ * in rdi, rsi, rdx, r10, r8, r9; for other registers it calls task_regs first.
  */
 #ifndef CORDON_FAST_H
 #define CORDON_FAST_H

@@ -12,6 +12,7 @@
 
 #include "../mm/mm.h"
 #include "sigset.h"
+#include "task.h"
 
 /* siginfo_t of kill(2), and of a fault. */
 struct info {
@@ -65,6 +66,7 @@ static enum cn_fast send_to_self(struct cn_task *t, int sig, int code)
 
     if (sig == 0)
         return done(t, 0);
+    task_regs(t);
     if (sig < 0 || sig > CN_NSIG || SIG_BIT(sig) & (SIG_STOPS | SIG_BIT(SIGCONT)) ||
         atomic_load_explicit(&queued, memory_order_relaxed) >= (i64)t->signals->limit)
         return CN_UPCALL;
@@ -138,10 +140,12 @@ enum cn_fast fast_rt_sigprocmask(struct cn_task *t)
 
 enum cn_fast fast_sigaltstack(struct cn_task *t)
 {
+    task_regs(t);
     return t->signals ? done(t, cn_sigaltstack(t, t->regs.rdi, t->regs.rsi)) : CN_UPCALL;
 }
 
 enum cn_fast fast_rt_sigreturn(struct cn_task *t)
 {
+    task_regs(t);
     return t->signals && cn_rt_sigreturn(t) == 0 ? CN_DONE : CN_UPCALL;
 }

@@ -211,6 +211,13 @@ static void patch_site(struct cn_task *t)
     cn_kunlock();
 }
 
+void task_regs(struct cn_task *t)
+{
+    if (t->stop.brief)
+        cn_ops->ctx_regs(t->priv->ctx, &t->regs);
+    t->stop.brief = 0;
+}
+
 static int run(struct cn_task *t)
 {
     struct cn_task_priv *p = t->priv;
@@ -218,12 +225,15 @@ static int run(struct cn_task *t)
 
     for (;;) {
         if (CN_UNLIKELY(atomic_load_explicit(&p->word, memory_order_relaxed) & INTERRUPT)) {
+            task_regs(t);
             memset(&t->stop, 0, sizeof(t->stop));
             t->stop.reason = CN_STOP_INTERRUPTED;
             return CN_STOP_INTERRUPTED;
         }
-        if (CN_UNLIKELY(cn_memfile_denied()))
+        if (CN_UNLIKELY(cn_memfile_denied())) {
+            task_regs(t);
             return -ENOMEM;
+        }
         if (CN_UNLIKELY(cn_trace_on))
             cn_trace_mark(t, CN_TRACE_GUEST);
         rc = cn_ops->ctx_switch(p->ctx, &t->regs, &t->stop);
@@ -237,8 +247,10 @@ static int run(struct cn_task *t)
             t->waited = 0;
             if (CN_UNLIKELY(t->stop.code))
                 patch_site(t);
-            if (cn_fast_syscall(t) == CN_UPCALL)
+            if (cn_fast_syscall(t) == CN_UPCALL) {
+                task_regs(t);
                 return CN_STOP_SYSCALL;
+            }
             break;
         case CN_STOP_FAULT:
         case CN_STOP_EXCEPTION:

@@ -7,6 +7,9 @@
 /* The address space that the task runs in. */
 struct cn_mm *cn_task_mm(const struct cn_task *t);
 
+/* All registers of the call that the task is stopped at are in regs from now on. Own host thread. */
+void task_regs(struct cn_task *t);
+
 /* cn_task_block without K, for a call that the task's own host thread answers. */
 int task_sleep(struct cn_task *t, i64 deadline_ns);
 

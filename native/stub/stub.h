@@ -91,6 +91,8 @@
                        address in rcx; the extended state is still in the processor */
 #define STUB_SAVED 4 /* STUB_SAVE is done */
 #define STUB_CALL_SAVED 5 /* as STUB_CALL, with the extended state at STUB_AREA_XSAVE */
+#define STUB_CALL_BRIEF 6 /* as STUB_CALL, and number (in the bits of `kind` from 8 on) and arguments are beside
+                             it: all that most calls need, in the one cache line that both sides look at */
 /* stub_ctx.flags: what the sentry asks for. */
 #define STUB_SET_BASES 1 /* load fs_base and gs_base */
 #define STUB_FAST 2 /* rcx holds rip and r11 eflags, as after a system call: no iretq needed */
@@ -126,27 +128,35 @@ struct stub_ctrl {
 /* The first page of a context area. Whatever the stub writes here, other threads of the guest can
  * write as well: to the sentry all of it is hostile, and nobody else's memory depends on it. */
 struct stub_ctx {
+    /* The cache line that every hand-over needs. */
     u32 turn; /* the futex of both sides */
     u32 kind;
+    u32 sentry_sleeps, stub_sleeps;
+    union {
+        u64 arg[6]; /* stub to sentry: CALL_BRIEF, in the order of a call */
+        struct {    /* sentry to stub */
+            u64 result;
+            u32 flags;
+        };
+    };
+    /* What rarely changes: written only when it does. */
     u32 frame, info; /* SIGNAL: offsets of ucontext and siginfo in the area */
     u32 xsave; /* EARLY: offset of the XSAVE image when it has moved, else 0 */
-    u32 sentry_sleeps, stub_sleeps;
     u32 spin; /* TSC cycles the stub spins before it sleeps */
-    u64 stop_fs_base, stop_gs_base;
-    /* Sentry to stub. What every hand-over needs is in the first cache line. */
     u32 kick; /* set before SIGURG is sent */
-    u32 flags;
-    u64 result;
     u32 save_nr; /* patched calls of this number come as STUB_CALL_SAVED */
     u32 xrestore; /* offset of the XSAVE image to load, 0: none */
+    u32 pad1;
     u64 fs_base, gs_base;
-    u64 altstack[3]; /* stack_t */
-    u64 ret; /* the return address of a patched call whose register is in use */
-    u64 pad2;
-    /* In the order of a sigcontext, then of iretq. */
+    u64 pad2[2];
+    /* What the stub saves at each call. In the order of a sigcontext, then of iretq. */
     u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx;
     u64 rip, cs, eflags, rsp, ss;
-    u64 pad3[4];
+    u64 stop_fs_base, stop_gs_base;
+    u64 ret; /* the return address of a patched call whose register is in use */
+    u64 pad3;
+    u64 altstack[3]; /* stack_t */
+    u64 pad4[5];
     struct stub_op take[STUB_TAKE_OPS + 1]; /* the first one with nr 0 ends them */
 };
 

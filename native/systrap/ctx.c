@@ -32,7 +32,7 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
     if (rc == 0) {
         memset(answers(c), 0, STUB_AREA_SIZE - STUB_AREA_ANSWERS);
         c->state = CTX_NEW;
-        c->called = 0;
+        c->called = c->brief = 0;
         c->irq = 0;
         c->fs_base = c->gs_base = UNKNOWN_BASE;
         cn_xstate_initial((u8 *)c->area + STUB_AREA_XSAVE, cn_xstate_size());
@@ -78,20 +78,30 @@ static void kick(struct cn_ctx *c)
     syscall(SYS_tgkill, c->pid, c->pid, SIGURG);
 }
 
+static void no_kick(volatile struct stub_ctx *a)
+{
+    if (CN_UNLIKELY(a->kick))
+        a->kick = 0;
+}
+
 /* A patched call goes on where it was, with a result and nothing else changed? That is said in the
  * one cache line that the stub looks at; its registers stay in its own cache. They need no
  * sanitizing: they are still those that it loads by itself, as guest code can. */
-static int write_result(struct cn_ctx *c, const struct cn_regs *r)
+static int write_result(struct cn_ctx *c, struct cn_regs *r)
 {
     volatile struct stub_ctx *a = c->area;
 
     if (!c->called)
         return 0;
     c->called = 0;
-    c->call.rax = r->rax;
-    if (c->xsave || c->xrestore || r->eflags & SLOW_FLAGS || memcmp(&c->call, r, sizeof(*r)) != 0)
-        return 0;
-    a->kick = 0;
+    if (!c->brief || c->xrestore) { /* a brief one has no extended state, nor odd flags */
+        systrap_ctx_regs(c, r);
+        c->call.rax = r->rax;
+        if (c->xsave || c->xrestore || r->eflags & SLOW_FLAGS ||
+            memcmp(&c->call, r, sizeof(*r)) != 0)
+            return 0;
+    }
+    no_kick(a);
     a->result = r->rax;
     a->flags = STUB_RESULT | STUB_FAST;
     return 1;
@@ -125,7 +135,7 @@ static void write_regs(struct cn_ctx *c, struct cn_regs *r)
     a->rsp = r->rsp;
     a->ss = r->ss;
     a->xrestore = c->xrestore = c->xsave;
-    a->kick = 0;
+    no_kick(a);
     /* A guest that has no use for gs_base has its area there, for patched call sites. */
     gs_base = r->gs_base || !c->as->p->can_patch ? r->gs_base : c->area_addr;
     if (r->fs_base != c->fs_base || gs_base != c->gs_base) {
@@ -221,6 +231,12 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
             stop->code = c->as->p->can_patch && is_hot(c, regs->rip);
         return 0;
     }
+}
+
+void systrap_ctx_regs(struct cn_ctx *c, struct cn_regs *regs)
+{
+    if (c->brief)
+        stop_read_rest(c, regs);
 }
 
 void systrap_ctx_interrupt(struct cn_ctx *c)

@@ -121,7 +121,8 @@ void handover_give(struct cn_ctx *c)
 
     if (c->told_spin) /* so it has spun since it stopped */
         c->stub_spun += now - c->left < SPIN ? now - c->left : SPIN;
-    a->spin = c->told_spin = c->apart ? SPIN : 0;
+    if (c->told_spin != (c->apart ? SPIN : 0))
+        a->spin = c->told_spin = c->apart ? SPIN : 0;
     __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
     if (!c->apart && now - c->left > SPIN)
         c->dense /= 2;

@@ -139,6 +139,7 @@ const struct cn_platform_ops cn_systrap_ops = {
     .ctx_new = systrap_ctx_new,
     .ctx_free = systrap_ctx_free,
     .ctx_switch = systrap_ctx_switch,
+    .ctx_regs = systrap_ctx_regs,
     .ctx_interrupt = systrap_ctx_interrupt,
     .as_waiters = systrap_as_waiters,
     .ctx_answer = systrap_ctx_answer,

@@ -79,24 +79,18 @@ static void read_regs(struct cn_ctx *c, const struct frame *f, struct cn_regs *r
     r->gs_base = c->gs_base == c->area_addr ? 0 : c->gs_base;
 }
 
-/* A patched call site: what a system call instruction would have left. */
-static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop, u32 xsave)
+/* A patched call site: what a system call instruction would have left in the registers that are no
+ * arguments. */
+void stop_read_rest(struct cn_ctx *c, struct cn_regs *r)
 {
     volatile struct stub_ctx *a = c->area;
 
-    r->r8 = a->r8;
-    r->r9 = a->r9;
-    r->r10 = a->r10;
     r->r12 = a->r12;
     r->r13 = a->r13;
     r->r14 = a->r14;
     r->r15 = a->r15;
-    r->rdi = a->rdi;
-    r->rsi = a->rsi;
     r->rbp = a->rbp;
     r->rbx = a->rbx;
-    r->rdx = a->rdx;
-    r->rax = r->orig_rax = a->rax;
     r->rip = r->rcx = a->rcx;
     r->eflags = r->r11 = a->eflags;
     r->rsp = a->rsp;
@@ -106,10 +100,42 @@ static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop,
     c->fs_base = r->fs_base = a->stop_fs_base;
     c->gs_base = c->area_addr; /* else it would not have come this way */
     r->gs_base = 0;
-    c->xsave = xsave;
     c->call = *r;
+    c->brief = 0;
+}
+
+static void read_call(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop, u32 xsave)
+{
+    volatile struct stub_ctx *a = c->area;
+
+    r->r8 = a->r8;
+    r->r9 = a->r9;
+    r->r10 = a->r10;
+    r->rdi = a->rdi;
+    r->rsi = a->rsi;
+    r->rdx = a->rdx;
+    r->rax = r->orig_rax = a->rax;
+    c->xsave = xsave;
     c->called = 1;
+    stop_read_rest(c, r);
     stop->reason = CN_STOP_SYSCALL;
+}
+
+static void read_brief(struct cn_ctx *c, struct cn_regs *r, struct cn_stop *stop, u32 nr)
+{
+    volatile struct stub_ctx *a = c->area;
+
+    r->rdi = a->arg[0];
+    r->rsi = a->arg[1];
+    r->rdx = a->arg[2];
+    r->r10 = a->arg[3];
+    r->r8 = a->arg[4];
+    r->r9 = a->arg[5];
+    r->rax = r->orig_rax = nr;
+    c->xsave = 0;
+    c->called = c->brief = 1;
+    stop->reason = CN_STOP_SYSCALL;
+    stop->brief = 1;
 }
 
 static void segfault(struct cn_stop *stop, const struct frame *f, const struct info *si)
@@ -203,7 +229,12 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
     u32 kind = a->kind, xsave;
 
     c->trapped = 0;
-    if (CN_LIKELY(kind == STUB_CALL || kind == STUB_CALL_SAVED)) {
+    c->brief = 0;
+    if (CN_LIKELY((kind & 0xff) == STUB_CALL_BRIEF)) {
+        read_brief(c, regs, stop, kind >> 8);
+        return 1;
+    }
+    if (kind == STUB_CALL || kind == STUB_CALL_SAVED) {
         read_call(c, regs, stop, kind == STUB_CALL ? 0 : STUB_AREA_XSAVE);
         return 1;
     }

@@ -88,7 +88,8 @@ struct cn_ctx {
     u32 xsave; /* offset in the area of the guest's extended state; 0: in the processor */
     struct hot_site hot[HOT_SITES]; /* by hash: where calls that trapped came from */
     u32 xrestore; /* what the stub was last told to load */
-    int called;   /* the last stop was a patched call, with these registers */
+    int called;   /* the last stop was a patched call, with these registers (unless it was brief) */
+    int brief;
     struct cn_regs call;
     int takes;    /* the stub is to make `take` of its area on its way to the guest */
     u64 fs_base, gs_base; /* what the stub has loaded, or UNKNOWN_BASE */
@@ -167,11 +168,14 @@ int handover_wait_briefly(struct cn_ctx *c, i64 ns);
 /* 1: *regs and *stop say. 0: go on as if nothing had been. -1: nonsense, which a sound stub never
  * leaves. */
 int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop);
+/* The rest of a brief one. */
+void stop_read_rest(struct cn_ctx *c, struct cn_regs *regs);
 
 /* ctx.c */
 int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out);
 void systrap_ctx_free(struct cn_ctx *c);
 int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop);
+void systrap_ctx_regs(struct cn_ctx *c, struct cn_regs *regs);
 void systrap_ctx_interrupt(struct cn_ctx *c);
 void systrap_ctx_answer(struct cn_ctx *c, u32 nr, int known, u32 value);
 int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len);

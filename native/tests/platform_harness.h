@@ -98,6 +98,8 @@ static void start(struct vm *vm, const u8 *code, u64 len)
 static int go(struct vm *vm)
 {
     EQ(cn_ops->ctx_switch(vm->ctx, &vm->regs, &vm->stop), 0);
+    if (vm->stop.brief)
+        cn_ops->ctx_regs(vm->ctx, &vm->regs);
     return vm->stop.reason;
 }
 

@@ -123,7 +123,8 @@ static void forger(uint64_t s) {
     for (int i = 0; i < 300; i++) {
         for (int j = 0; j < 20; j++) regs[j] = special(&s);
         regs[13] = calls[rnd(&s) % (sizeof calls / sizeof *calls)]; /* rax */
-        word[1] = 3; /* STUB_CALL */
+        for (int j = 2; j < 8; j++) ((volatile uint64_t *)word)[j] = special(&s);
+        word[1] = rnd(&s) & 1 ? 3 : 6 | (rnd(&s) & 1 ? regs[13] : rnd(&s) & 0xffffff) << 8; /* STUB_CALL, _BRIEF */
         word[0] = 2; /* STUB_STOPPED */
         for (volatile int k = rnd(&s) % 2000; k; k--) ;
     }
@@ -182,7 +183,7 @@ static void thief(uint64_t s) {
     uint64_t prot = rnd(&s) & 1 ? PROT_READ | PROT_WRITE : rnd(&s) % 8, nr = rnd(&s) & 1 ? SYS_mprotect : SYS_munmap;
     volatile uint64_t *regs = (void *)(base + AREA_REGS);
     regs[15] = (uint64_t)thief_at_large, regs[16] = 0x33, regs[17] = 0x202, regs[18] = (uint64_t)stack + 65528, regs[19] = 0x2b;
-    *(volatile uint32_t *)(base + 48) = *(volatile uint32_t *)(base + 52) = *(volatile uint32_t *)(base + 68) = 0; /* kick, flags, xrestore */
+    *(volatile uint32_t *)(base + 80) = *(volatile uint32_t *)(base + 24) = *(volatile uint32_t *)(base + 88) = 0; /* kick, flags, xrestore */
     __asm__ volatile("xor %%r12d, %%r12d; xor %%r10d, %%r10d; jmp *%1" ::"b"(base), "c"(at), "a"(nr),
                      "D"(where[rnd(&s) % (sizeof where / sizeof *where)]), "S"(len), "d"(prot) : "memory", "r10", "r12");
 }

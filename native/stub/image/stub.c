@@ -27,14 +27,27 @@
 _Static_assert(sizeof(struct stub_ctrl) <= STUB_CTRL_OPS, "control page");
 _Static_assert(sizeof(struct stub_op) == 56, "entry.S knows this layout");
 _Static_assert(__builtin_offsetof(struct stub_ctrl, one) == 24, "systrap.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctx, flags) == 52, "systrap.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctx, result) == 56, "systrap.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctx, save_nr) == 64, "systrap.S knows this layout");
 _Static_assert(STUB_NR_ANSWERS == 1 << 8, "systrap.S looks at the bits above 8");
-_Static_assert(__builtin_offsetof(struct stub_ctx, xrestore) == 68, "systrap.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctx, ret) == 112, "systrap.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctx, r8) == 128, "systrap.S knows this layout");
-_Static_assert(__builtin_offsetof(struct stub_ctx, take) == 320, "systrap.S knows this layout");
+#define AT(field, offset) \
+    _Static_assert(__builtin_offsetof(struct stub_ctx, field) == (offset), "systrap.S knows this layout")
+AT(kind, 4);
+AT(sentry_sleeps, 8);
+AT(stub_sleeps, 12);
+AT(arg, 16);
+AT(result, 16);
+AT(flags, 24);
+AT(frame, 64);
+AT(spin, 76);
+AT(kick, 80);
+AT(save_nr, 84);
+AT(xrestore, 88);
+AT(fs_base, 96);
+AT(r8, 128);
+AT(eflags, 264);
+AT(stop_fs_base, 288);
+AT(ret, 304);
+AT(altstack, 320);
+AT(take, 384);
 
 struct iovec {
     void *base;

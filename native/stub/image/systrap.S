@@ -38,25 +38,29 @@
 /* struct stub_ctx */
 #define A_TURN 0
 #define A_KIND 4
-#define A_FRAME 8
-#define A_INFO 12
-#define A_XSAVE 16
-#define A_SENTRY_SLEEPS 20
-#define A_STUB_SLEEPS 24
-#define A_SPIN 28
-#define A_STOP_FS 32
-#define A_STOP_GS 40
-#define A_KICK 48
-#define A_FLAGS 52
-#define A_RESULT 56
-#define A_SAVE_NR 64
-#define A_XRESTORE 68
-#define A_FS 72
-#define A_GS 80
-#define A_ALTSTACK 88
-#define A_RET 112
+#define A_SENTRY_SLEEPS 8
+#define A_STUB_SLEEPS 12
+#define A_ARG 16
+#define A_RESULT 16
+#define A_FLAGS 24
+#define A_FRAME 64
+#define A_INFO 68
+#define A_XSAVE 72
+#define A_SPIN 76
+#define A_KICK 80
+#define A_SAVE_NR 84
+#define A_XRESTORE 88
+#define A_FS 96
+#define A_GS 104
 #define A_REGS 128
-#define A_TAKE 320
+#define A_EFLAGS (A_REGS + 136)
+#define A_STOP_FS 288
+#define A_STOP_GS 296
+#define A_RET 304
+#define A_ALTSTACK 320
+#define A_TAKE 384
+/* TF, NT, RF, AC: not for the short way back. */
+#define SLOW_FLAGS 0x54100
 #define OP_SIZE 56
 /* struct ucontext of the kernel: 40 bytes before its sigcontext */
 #define UC(n) (40 + 8 * (n))
@@ -258,15 +262,31 @@ ctx_text:
     lea A_REGS+144(%r11), %rsp
     pushfq
     mov %r11, %rbx
-    mov %eax, %ecx
+    mov %rax, %rcx
     rdfsbase %rax
     mov %rax, A_STOP_FS(%rbx)
-    cmp $__NR_clock_gettime, %ecx
+    cmp $__NR_clock_gettime, %rcx
     je .L_clock
+    cmp %ecx, A_SAVE_NR(%rbx)
+    je .L_call_saved
+    testl $SLOW_FLAGS, A_EFLAGS(%rbx)
+    jnz .L_call
+    cmp $STUB_NR_ANSWERS, %rcx
+    jae .L_call
+    mov %rdi, A_ARG(%rbx)
+    mov %rsi, A_ARG+8(%rbx)
+    mov %rdx, A_ARG+16(%rbx)
+    mov %r10, A_ARG+24(%rbx)
+    mov %r8, A_ARG+32(%rbx)
+    mov %r9, A_ARG+40(%rbx)
+    mov %ecx, %eax
+    shl $8, %eax
+    or $STUB_CALL_BRIEF, %eax
+    jmp ctx_publish
 .L_call:
     mov $STUB_CALL, %eax
-    cmp %ecx, A_SAVE_NR(%rbx)
-    jne ctx_publish
+    jmp ctx_publish
+.L_call_saved:
     save_xstate
     mov $STUB_CALL_SAVED, %eax
     jmp ctx_publish
@@ -444,8 +464,9 @@ ctx_return: /* to the stub's own code, everything as it was */
 .L_clock_undo:
     load_xmm
 .L_clock_ask:
-    mov $__NR_clock_gettime, %ecx
-    jmp .L_call
+    cmpl $__NR_clock_gettime, A_SAVE_NR(%rbx)
+    jne .L_call
+    jmp .L_call_saved
 .L_quiet_end:
 
     /* clock_gettime, of a patched call whose registers are saved: the host's vDSO answers. No stop is on
@@ -522,7 +543,7 @@ ctx_resume:
     jz 0f
     mov A_RESULT(%rbx), %rax
     mov %rax, A_REGS+104(%rbx)
-    mov A_REGS+136(%rbx), %rax /* eflags */
+    mov A_EFLAGS(%rbx), %rax
     mov %rax, A_REGS+24(%rbx)  /* r11 */
     jmp .L_xstate_loaded
 0:  test $STUB_SET_BASES, %edi
