@@ -60,7 +60,7 @@ def build(container: Container, p: ProcessSpec, init: bool) -> Task:
     if init and container.ident:
         tree.make_directory(root, p.cwd)
     cwd = tree.working_directory(root, p.cwd)
-    program = tree.find_program(root, cwd, creds, p.args[0], p.env)
+    program = tree.find_program(root, cwd, creds, p.program or p.args[0], p.env)
     fds = FDTable()
     start = Start(program, p.args, p.env, FSContext(root, cwd, p.umask), fds, creds, limits)
     start.oom_score_adj = p.oom_score_adj

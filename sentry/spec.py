@@ -121,6 +121,7 @@ class DeviceSpec:
 
 class ProcessSpec:
     def __init__(self) -> None:
+        self.program: bytes = b""  # the executable, when args[0] doesn't name it
         self.args: list[bytes] = []
         self.env: list[bytes] = []
         self.cwd: bytes = b"/"
@@ -340,6 +341,7 @@ def parse_capabilities(r: Reader) -> dict[str, int]:
 
 def parse_process(r: Reader) -> ProcessSpec:
     p = ProcessSpec()
+    p.program = r.text("program", "")
     p.args = r.texts("args")
     p.env = r.texts("env")
     p.cwd = r.text("cwd", "/")

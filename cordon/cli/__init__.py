@@ -65,9 +65,6 @@ def run_verb(argv: list[str]) -> int:
     if verb in ("-h", "--help", "help"):
         print(usage())
         return 0
-    if verb in ("--version", "-v", "-version"):
-        print(version())
-        return 0
     try:
         if verb in VERBS:
             return int(importlib.import_module(f"cordon.cli.{verb}").main(argv[1:]))
@@ -82,6 +79,9 @@ def runtime_verb(argv: list[str]) -> int:
     from cordon.cli import runtime
 
     verb, rest = runtime.take_globals(argv)
+    if verb == "version":
+        print(version())
+        return 0
     if verb not in RUNTIME_VERBS:
         what = f"there is no verb {verb!r}" if verb else "no verb given"
         print(f"cordon: {what}; there are {', '.join([*VERBS, *RUNTIME_VERBS])}", file=sys.stderr)

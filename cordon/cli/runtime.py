@@ -50,17 +50,13 @@ GLOBAL = Command(
         "watchdog-ends": Flag(SWITCH),
         "version": Flag(SWITCH, short="v"),
     },
-    ("VERB...",),
+    ("[VERB]...",),
 )
 
 
 def take_globals(argv: list[str]) -> tuple[str, list[str]]:
     """Reads the flags before the verb into `settings`; the verb ("" if there is none) and what follows it."""
-    if argv and not any(not a.startswith("-") for a in argv):
-        argv = [*argv, ""]
-    a = GLOBAL.parse(argv) if argv else None
-    if a is None:
-        return "", []
+    a = GLOBAL.parse(argv)
     settings.root = a.value("root")
     log.path = os.path.abspath(a.value("log")) if a.value("log") not in ("", "/dev/stderr") else ""
     form = a.value("log-format", "text")
@@ -79,9 +75,9 @@ def take_globals(argv: list[str]) -> tuple[str, list[str]]:
     if a.value("watchdog"):
         settings.watchdog = a.number("watchdog", 0)
     settings.watchdog_ends = "watchdog-ends" in a.on
-    if not a.words or "version" in a.on:
-        return "", []
-    return a.words[0], a.words[1:]
+    if "version" in a.on:
+        return "version", []
+    return (a.words[0], a.words[1:]) if a.words else ("", [])
 
 
 def root_path() -> str:

@@ -229,20 +229,23 @@ class Groups:
             usage["memory"] = first_number(memory, "memory.usage_in_bytes", "memory.current")
             usage["memory_limit"] = first_number(memory, "memory.limit_in_bytes", "memory.max")
             usage["memory_peak"] = first_number(memory, "memory.max_usage_in_bytes", "memory.peak")
-            usage["memory_failures"] = first_number(memory, "memory.failcnt")
+            events = table(read(memory + "/memory.events"))  # version 2
+            usage["memory_failures"] = events.get("max", 0) or first_number(memory, "memory.failcnt")
             usage["memory_stat"] = table(read(memory + "/memory.stat"))
         if cpu:
             stat = table(read(cpu + "/cpu.stat"))
             usage["cpu_ns"] = first_number(cpu, "cpuacct.usage") or stat.get("usage_usec", 0) * 1000
-        if self.where.get("cpu"):
-            usage["throttling"] = table(read(self.where["cpu"] + "/cpu.stat"))
+        if throttled := self.where.get("cpu", v2):
+            stat = table(read(throttled + "/cpu.stat"))
+            if "throttled_usec" in stat:
+                stat["throttled_time"] = stat["throttled_usec"] * 1000
+            usage["throttling"] = stat
         if pids:
             usage["pids"] = first_number(pids, "pids.current")
             usage["pids_limit"] = first_number(pids, "pids.max")
         return usage
 
 
-#: errno of a cgroup file system that is not ours to change: EPERM, EACCES, EROFS, ENOENT.
 #: null, zero, full, random, urandom, tty, ptmx, pts, kvm.
 NEEDED_DEVICES: tuple[dict[str, Any], ...] = (
     *({"type": "c", "major": 1, "minor": n} for n in (3, 5, 7, 8, 9)),
@@ -251,6 +254,7 @@ NEEDED_DEVICES: tuple[dict[str, Any], ...] = (
     {"type": "c", "major": 136},
     {"type": "c", "major": 10, "minor": 232},
 )
+#: errno of a cgroup file system that is not ours to change: EPERM, EACCES, EROFS, ENOENT.
 DENIED = (1, 13, 30, 2)
 
 

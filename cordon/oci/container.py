@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -373,6 +374,7 @@ class Container:
             os.dup2(self.errors, 0)
             os.dup2(self.errors, 1)
         os.dup2(self.errors, 2)
+        self.errors = 2
         close_all_but(
             [
                 0,
@@ -393,6 +395,8 @@ class Container:
     def finish(self, status: int, end: dict[str, Any]) -> None:
         """Ends what is left of the sandbox, and writes down how it was."""
         self.owner.close()
+        if "sentry" in self.children and end:
+            hear_out(self.children["sentry"])
         for pid in self.children.values():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -412,6 +416,15 @@ class Container:
         except OSError:  # deleted meanwhile
             pass
         sys.stderr.flush()
+
+
+def hear_out(sentry: int) -> None:
+    """Lets a sentry that ends by itself answer everybody who asked something before: `kill`, `wait`, an exec's process."""
+    fd = os.pidfd_open(sentry)
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.poll(keeper.GRACE * 1000)
+    os.close(fd)
 
 
 def set_oom_score(value: int) -> None:

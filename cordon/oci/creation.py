@@ -17,7 +17,7 @@ from cordon.oci.errors import RuntimeFailure, log, rfc3339, why
 from cordon.oci.ids import Root, check
 from cordon.oci.namespaces import check_paths
 from cordon.oci.state import SOCKET_FILE, State, StateDir, start_time
-from cordon.oci.translate import Plan
+from cordon.oci.translate import Plan, network_of
 
 #: Descriptors to have beside those that are preserved.
 LOG_FILE = "log"
@@ -106,6 +106,7 @@ class Creation:
         order.watchdog, order.watchdog_ends = r.watchdog, r.watchdog_ends
         order.groups = self.groups
         if pod is None:
+            pods.check_network(config, directory)
             order.listen = listen(directory)
         else:
             state.sandbox = pod.id
@@ -186,6 +187,7 @@ def first_state(r: Request, config: Config, rootfs: str) -> State:
     }
     if process.capabilities is not None:
         state.process["capabilities"] = process.capabilities
+    state.loopback = network_of(config) == "none"
     state.memory = max(0, config.linux.resources.memory or 0)
     state.pids = max(0, config.linux.resources.pids or 0)
     return state

@@ -24,7 +24,7 @@ def run_all(
         path = str(hook["path"])
         plain = {
             **base,
-            "args": [path, *(hook.get("args") or [path])[1:]],
+            "args": hook.get("args") or [path],
             "env": hook.get("env") or [],
             "cwd": "/",
             "user": {"uid": 0, "gid": 0},
@@ -33,7 +33,7 @@ def run_all(
             run(
                 socket_path,
                 container,
-                Process(Reader(plain, "", "hook")),
+                {**translate.process(Process(Reader(plain, "", "hook")), [0, 1, 2], []), "program": path},
                 float(hook.get("timeout", 0)),
                 state,
             )
@@ -43,7 +43,7 @@ def run_all(
             raise RuntimeFailure(f"startContainer hook {path}: {e}") from None
 
 
-def run(socket_path: str, container: str, process: Process, timeout: float, state: bytes) -> None:
+def run(socket_path: str, container: str, process: dict[str, Any], timeout: float, state: bytes) -> None:
     stdin = os.memfd_create("cordon-state")
     os.write(stdin, state)
     os.lseek(stdin, 0, os.SEEK_SET)
@@ -51,9 +51,7 @@ def run(socket_path: str, container: str, process: Process, timeout: float, stat
     said = os.memfd_create("cordon-hook")
     try:
         with Connection.open(socket_path) as line:
-            pid = line.exec(
-                container, translate.process(process, [0, 1, 2], []), [stdin, null, said], tie=True
-            )
+            pid = line.exec(container, process, [stdin, null, said], tie=True)
             waited = line.request_wait(container, pid)
             line.sock.settimeout(timeout or None)
             try:

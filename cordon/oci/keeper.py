@@ -21,6 +21,8 @@ FORWARDED = frozenset(range(1, 65)) - {
     signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP,
     signal.SIGSYS, signal.SIGABRT, 32, 33,
 }  # fmt: skip
+#: Id of what the sentry says unasked.
+NOBODY = -1
 #: Status of something that was killed because its sandbox went.
 STATUS_KILLED = 128 + signal.SIGKILL
 #: Seconds that the sandbox gets to say how it ended once its process has gone.
@@ -93,7 +95,8 @@ class Keeper:
         try:
             while True:
                 message = self.line.receive()
-                if message.get("id") == waited:
+                failed = message.get("id") == NOBODY and "error" in message
+                if failed or message.get("id") == waited:
                     self.take([message])
                     return True
                 if len(self.line.pending) < 4:
@@ -102,8 +105,10 @@ class Keeper:
             return False
 
     def take(self, messages: list[dict[str, Any]]) -> None:
-        """The answer to the request to wait, if it is there."""
+        """The answer to the request to wait, or why the sandbox can't go on, if it is there."""
         for message in messages:
+            if "error" in message:
+                log.write("error", f'container "{self.container}": {message["error"].get("message")}')
             self.end = message.get("result", {"killed": signal.SIGKILL})
 
     def lost(self, waited: int, what: str) -> None:

@@ -107,9 +107,9 @@ def kill(d: StateDir, state: State, number: int, everything: bool) -> None:
     try:
         call(d, state, "signal", args)
     except NotRunning:
-        if number != signal.SIGKILL or not alive(state.pid, state.started):
+        if number != signal.SIGKILL:
             raise
-        end(state)  # the sentry does not answer any more
+        end(state)  # the sentry does not answer any more, or all ended meanwhile, as was asked
 
 
 def pause(d: StateDir, state: State, event: str) -> None:

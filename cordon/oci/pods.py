@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from cordon.oci import lifecycle
 from cordon.oci.config import Config
 from cordon.oci.errors import NoContainer, RuntimeFailure, log
 from cordon.oci.state import SOCKET_FILE, State, StateDir
+from cordon.oci.translate import NETWORK
 
 #: (annotation of the type, annotation of the sandbox's id)
 ANNOTATIONS = (
@@ -30,27 +32,46 @@ class Pod:
         """Kind of namespace -> container of this sandbox whose /proc/PID/ns/... the configuration joins."""
         out = {}
         for kind in SHARED:
-            path = config.linux.namespaces.get(kind, "")
-            parts = path.split("/")
-            if len(parts) == 5 and parts[1] == "proc" and parts[3] == "ns" and parts[2].isdigit():
-                cid = self.members.get(int(parts[2]))
-                if cid is not None:
-                    out[kind] = cid
+            cid = self.members.get(process_of(config.linux.namespaces.get(kind, "")))
+            if cid is not None:
+                out[kind] = cid
         return out
+
+
+def process_of(path: str) -> int:
+    """N of /proc/N/ns/..., else -1."""
+    parts = path.split("/")
+    named = len(parts) == 5 and parts[1] == "proc" and parts[3] == "ns" and parts[2].isdigit()
+    return int(parts[2]) if named else -1
+
+
+def states(directory: StateDir) -> Iterator[State]:
+    """Of all containers of the same root that can be read."""
+    for cid in directory.root.ids():
+        try:
+            with StateDir.open(directory.root, cid, False) as d:
+                yield d.read()
+        except RuntimeFailure:
+            continue
 
 
 def members(directory: StateDir, sandbox: str) -> dict[int, str]:
     """Container process -> id, of all in one sandbox."""
-    found = {}
-    for cid in directory.root.ids():
-        try:
-            with StateDir.open(directory.root, cid, False) as d:
-                state = d.read()
-        except RuntimeFailure:
-            continue
-        if sandbox in (state.id, state.sandbox):
-            found[state.pid] = state.id
-    return found
+    return {s.pid: s.id for s in states(directory) if sandbox in (s.id, s.sandbox)}
+
+
+def check_network(config: Config, directory: StateDir) -> None:
+    """RuntimeFailure for the network namespace of a container that isn't in it with its own sockets."""
+    path = config.linux.namespaces.get("network", "")
+    pid = process_of(path)
+    if pid < 0:
+        return
+    for state in states(directory):
+        if state.pid == pid and state.loopback and state.status() != lifecycle.STOPPED:
+            raise RuntimeFailure(
+                f'network namespace {path}: container "{state.id}" keeps its loopback in its own sandbox; '
+                f"to share it, that one needs the annotation {NETWORK}=namespace"
+            )
 
 
 def sandbox_of(config: Config, directory: StateDir) -> Pod | None:

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 STATE_FILE = "state.json"
 SOCKET_FILE = "control.sock"
 EXIT_FILE = "exit"
@@ -55,6 +55,8 @@ class State:
         self.annotations: dict[str, str] = {}
         #: Id of the container whose sandbox this one lives in; "" for its own.
         self.sandbox = ""
+        #: Its network is the sentry's own loopback: who joins its network namespace would not meet it there.
+        self.loopback = False
         self.terminal = False
         #: Hierarchy directory -> made by us (else it was there before).
         self.cgroups: dict[str, bool] = {}

@@ -16,6 +16,8 @@ INFINITY = (1 << 64) - 1
 FLAGS = ("ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow")
 #: On request the root's changes stay in memory.
 OVERLAY = "org.cordon.overlay"
+#: With the value "namespace" the guest's sockets are the host's, in the container's network namespace, though only `lo` is there.
+NETWORK = "org.cordon.network"
 #: Options of the sentry's file systems that config.json may set.
 TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "tmpcopyup")
 
@@ -31,11 +33,14 @@ class Export:
 def network_of(config: Config) -> str:
     """The sentry's network: the stack of the namespace that the container process is in, or loopback alone.
 
-    A new namespace that nobody can have put an interface into has only a loopback anyway: the sentry's own serves better.
+    A new namespace that nobody can have put an interface into has only a loopback anyway: the sentry's own serves better, unless
+    other containers are to join it.
     """
     path = config.linux.namespaces.get("network")
     early = ("prestart", "createRuntime", "createContainer")
-    return "none" if path == "" and not any(config.hooks[moment] for moment in early) else "host"
+    if config.annotations.get(NETWORK) == "namespace" or any(config.hooks[moment] for moment in early):
+        return "host"
+    return "none" if path == "" else "host"
 
 
 class Plan:

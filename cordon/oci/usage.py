@@ -62,13 +62,17 @@ def follow(d: StateDir, state: State, interval: float) -> Iterator[tuple[str, di
             if not poll.poll(left * 1000):
                 continue
             try:
-                message = line.next_for(ident)
+                if not line.fill():
+                    return
             except ControlError:
                 return
-            event = message.get("event")
-            if event is None:
-                return
-            kind = str(event.get("event"))
-            yield kind, {k: v for k, v in event.items() if k not in ("event", "container")}
-            if kind == "exit":
-                return
+            while (message := line.take()) is not None:
+                if message.get("id") != ident:  # the greeting
+                    continue
+                event = message.get("event")
+                if event is None:
+                    return
+                kind = str(event.get("event"))
+                yield kind, {k: v for k, v in event.items() if k not in ("event", "container")}
+                if kind == "exit":
+                    return

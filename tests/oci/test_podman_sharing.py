@@ -39,6 +39,19 @@ def test_network_of_another_container(podman: Podman) -> None:
     eventually("it answers", lambda: podman(*client).out == "from srv\n")
 
 
+def test_loopback_of_another_container(podman: Podman) -> None:
+    """--network none: joined only where the loopback is the namespace's, by annotation; else refused with the way out."""
+    start(podman, "alone", IMAGE, "sleep", "1000")
+    d = podman("run", "--rm", "--network", "container:alone", IMAGE, "true")
+    assert d.status != 0
+    assert "keeps its loopback in its own sandbox" in d.err
+    assert "org.cordon.network=namespace" in d.err
+    server = "while :; do echo from srv | nc -l -p 4000; done"
+    start(podman, "srv", "--annotation", "org.cordon.network=namespace", IMAGE, "sh", "-c", server)
+    client = ("run", "--rm", "--network", "container:srv", IMAGE, "nc", "127.0.0.1", "4000")
+    eventually("it answers", lambda: podman(*client).out == "from srv\n")
+
+
 @pytest.mark.skipif(shutil.which("slirp4netns") is None, reason="slirp4netns is not installed")
 def test_slirp4netns(podman: Podman) -> None:
     """A published port through slirp4netns, and its addresses inside."""
