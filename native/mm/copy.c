@@ -305,6 +305,8 @@ int cn_mm_futex_key(struct cn_mm *mm, u64 addr, int shared, u64 *object, u64 *of
     } else if (is_shared(v)) {
         *object = v->obj->id;
         *off = obj_off(v, addr);
+        if (maps_mem(v) && *off >= page_up(mobj_size(v->obj)))
+            rc = -EFAULT; /* beyond the file's end */
     }
     pthread_mutex_unlock(&mm->lock);
     return rc;

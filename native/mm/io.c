@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "guard.h"
 #include "memfile.h"
@@ -135,6 +136,16 @@ static i64 object_io(const struct target *t, struct batch *b, u64 done)
     return (i64)moved;
 }
 
+/* Is there nothing to be read, so that nobody asks where to? */
+static int at_end(const struct target *t)
+{
+    char c;
+
+    if (!t->to_guest || t->off < 0)
+        return 0;
+    return (t->obj ? cn_mobj_pread(t->obj, &c, 1, (u64)t->off) : pread(t->fd, &c, 1, t->off)) == 0;
+}
+
 static i64 transfer(struct cn_mm *mm, const struct target *t, const struct guest_vec *vec,
                     u32 count)
 {
@@ -145,6 +156,8 @@ static i64 transfer(struct cn_mm *mm, const struct target *t, const struct guest
 
     for (;;) {
         n = fill(mm, &c, &b, t->to_guest);
+        if (n < 0 && !done && at_end(t))
+            n = 0;
         if (n < 0 || !b.count)
             break;
         u64 wanted = b.bytes;

@@ -137,6 +137,20 @@ class Pipe:
             self.waitq.notify(WRITABLE)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def put_back(self, data: bytes) -> None:
+        """Puts what was just taken out, and found no place, in front of the rest."""
+        if self.start:
+            chunk = self.chunks[0]
+            size = len(chunk.data)
+            rest = chunk.data[self.start :]
+            self.used += (len(rest) + PAGE - 1) // PAGE - ((size + PAGE - 1) // PAGE - self.start // PAGE)
+            self.start = 0
+            chunk.data = rest
+        self.chunks.insert(0, Chunk(data, False))
+        self.used += (len(data) + PAGE - 1) // PAGE
+        self.bytes += len(data)
+        self.waitq.notify(READABLE)
+
     def peek(self, count: int) -> bytes:
         """Up to `count` bytes without taking them (tee(2))."""
         parts: list[bytes] = []
@@ -194,6 +208,11 @@ class PipeFile(File):
         if count == 0 or pipe.writers == 0:
             return b""
         return None
+
+    def put_back(self, data: bytes, done: int) -> int:
+        whole = done & -PAGE  # a page is read as a whole or not at all
+        self.pipe.put_back(data[whole:])
+        return whole
 
     def write(self, t: Task, data: bytes, offset: int) -> int:
         pipe = self.pipe

@@ -200,6 +200,11 @@ class File:
         """Up to `count` bytes; b"" at the end of file; None when it would block."""
         raise Errno(E.EINVAL)
 
+    def put_back(self, data: bytes, done: int) -> int:
+        """The guest's memory took only `done` bytes of what was just read; the number that counts as read. Most files lose the
+        rest, as Linux's do; a pipe keeps it."""
+        return done
+
     def write(self, t: Task, data: bytes, offset: int) -> int:
         """Bytes taken; WOULD_BLOCK when none could be taken without blocking."""
         raise Errno(E.EINVAL)

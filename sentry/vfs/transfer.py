@@ -62,22 +62,24 @@ def read_once(t: Task, file: File, addr: int, count: int, offset: int) -> int:
             n = lib.cn_mm_host_read(t.mm.native, file.hostfd, addr, count, offset)
         else:
             data = file.read(t, min(count, CHUNK), offset)
-            return deliver(t, addr, data)
+            return deliver(t, file, addr, data)
         if n < 0:
             raise Errno(-n)
         return n
-    return deliver(t, addr, file.read(t, min(count, CHUNK), offset))
+    return deliver(t, file, addr, file.read(t, min(count, CHUNK), offset))
 
 
-def deliver(t: Task, addr: int, data: bytes | None) -> int:
+def deliver(t: Task, file: File, addr: int, data: bytes | None) -> int:
     """Hands what was read to the guest."""
     if data is None:
         return WOULD_BLOCK
     n = len(data)
     if n:
         done: int = lib.cn_mm_write_some(t.mm.native, addr, data, n)
-        if done < 0:
-            raise Errno(-done)
+        if done < n:
+            done = file.put_back(data, max(done, 0))
+            if done == 0:
+                raise Errno(E.EFAULT)
         return done
     return 0
 
@@ -221,12 +223,11 @@ def read_stream(t: Task, file: File, iov: list[Segment], flags: int) -> int:
             break
         part = data[total : total + seg.length]
         n: int = lib.cn_mm_write_some(t.mm.native, seg.addr, part, len(part)) if part else 0
-        if n < 0:
-            if total:
-                break
-            raise Errno(-n)
-        total += n
+        total += max(n, 0)
         if n < len(part):
+            total = file.put_back(data, total)
+            if total == 0:
+                raise Errno(E.EFAULT)
             break
     return total
 

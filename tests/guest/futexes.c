@@ -114,6 +114,9 @@ static void across_processes(void)
     usleep(20000);
     SHOW(futex(b, FUTEX_WAKE, 1, NULL, NULL, 0));
     pthread_join(th, NULL);
+    CHECK(ftruncate(fd, 0) == 0); /* then it is none */
+    SHOW(futex(a, FUTEX_WAIT, 0, NULL, NULL, 0));
+    SHOW(futex(a, FUTEX_WAKE, 1, NULL, NULL, 0));
 }
 
 static void on_signal(int s) { (void)s; }

@@ -1,6 +1,7 @@
 /* UDP over lo: names, messages, control data, errors, options (udp(7), ip(7), ipv6(7)). */
 #include "inet.h"
 #include <netinet/ip.h>
+#include <netinet/udp.h>
 
 static long send4(int s, const char *ip, int port, const char *text, int flags)
 {
@@ -293,6 +294,42 @@ static void refusals(void)
     SHOW(send4(s, "224.0.0.251", 5353, "x", 0));
 }
 
+/* A datagram in pieces: MSG_MORE, UDP_CORK. */
+static void pieces(void)
+{
+    int r = udp(), s = udp(), v = 7;
+    socklen_t len = sizeof v;
+    bind4(r, "127.0.0.1", 3310);
+    SHOW(send(s, "none", 4, MSG_MORE));
+    connect4(s, "127.0.0.1", 3310);
+    SHOW(send(s, "one", 3, MSG_MORE));
+    SHOW(send(s, "two", 3, MSG_MORE));
+    SHOW(recv(r, buf, 100, MSG_DONTWAIT));
+    SHOW(send(s, "three", 5, 0));
+    usleep(2000);
+    SHOW(recv(r, buf, 100, MSG_DONTWAIT));
+    SHOW(memcmp(buf, "onetwothree", 11));
+    SHOW(getsockopt(s, SOL_UDP, UDP_CORK, &v, &len));
+    SHOW(v);
+    SHOW(set(s, SOL_UDP, UDP_CORK, 1));
+    SHOW(write(s, "a", 1));
+    SHOW(write(s, "bc", 2));
+    SHOW(recv(r, buf, 100, MSG_DONTWAIT));
+    SHOW(set(s, SOL_UDP, UDP_CORK, 0));
+    usleep(2000);
+    SHOW(recv(r, buf, 100, MSG_DONTWAIT));
+    SHOW(memcmp(buf, "abc", 3));
+    SHOW(write(s, "d", 1));
+    usleep(2000);
+    SHOW(recv(r, buf, 100, MSG_DONTWAIT));
+    SHOW(send(s, buf, 60000, MSG_MORE));
+    SHOW(send(s, buf, 6000, 0));
+    SHOW(send(s, "e", 1, 0));
+    usleep(2000);
+    SHOW(recv(r, buf, 100, MSG_DONTWAIT));
+    SHOW(set(s, SOL_UDP, 99, 0));
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -303,5 +340,6 @@ int main(void)
     six();
     control();
     refusals();
+    pieces();
     return 0;
 }

@@ -53,6 +53,32 @@ static void vectors(void)
     close(fd);
 }
 
+/* A place that can't take anything: no error where nothing is to be had, and what a pipe holds stays there. */
+static void bad_places(void)
+{
+    char b[8], *none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct iovec v = {none, 5}, two[2] = {{b, 2}, {none, 5}};
+    int p[2], fd = SHOW(open("bad", O_CREAT | O_RDWR | O_TRUNC, 0644));
+    SHOW(read(fd, none, 10));
+    SHOW(pread(fd, none, 10, 5));
+    SHOW(readv(fd, &v, 1));
+    SHOW(write(fd, "x", 1));
+    SHOW(read(fd, none, 10));
+    SHOW(pread(fd, none, 10, 0));
+    SHOW(pipe(p));
+    SHOW(write(p[1], "abcdef", 6));
+    SHOW(read(p[0], none, 1));
+    SHOW(read(p[0], b, 1));
+    SHOW(readv(p[0], two, 2));
+    SHOW(memcmp(b, "bc", 2));
+    SHOW(readv(p[0], &v, 1));
+    SHOW(read(p[0], b, 8));
+    SHOW(memcmp(b, "def", 3));
+    close(p[1]);
+    SHOW(read(p[0], none, 1));
+    closefrom(3);
+}
+
 static void positions(void)
 {
     struct stat st;
@@ -333,6 +359,7 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     umask(022);
     vectors();
+    bad_places();
     positions();
     pipes();
     interrupted();

@@ -145,7 +145,7 @@ def populate(root: GenDir, sb: GenSuper, kernel: Kernel) -> None:
             b"nr_open": b"%d" % NR_OPEN,
             b"file-max": b"9223372036854775807",
             b"lease-break-time": b"45",
-            b"leases-enable": b"1",
+            b"leases-enable": b"0",
             b"overflowuid": b"65534",
             b"overflowgid": b"65534",
             b"suid_dumpable": b"0",

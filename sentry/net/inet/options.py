@@ -91,6 +91,7 @@ TCP: Final[dict[int, Option]] = {
     SO.TCP_THIN_LINEAR_TIMEOUTS: flag(),
     SO.TCP_NOTSENT_LOWAT: number(0, -I32_MAX - 1, I32_MAX),
 }
+UDP: Final[dict[int, Option]] = {SO.UDP_CORK: flag()}
 #: Options of SOL_SOCKET beside those of every socket (sentry/net/socket.py).
 SOCKET: Final[dict[int, Option]] = {
     SO.SO_TIMESTAMP_OLD: flag(),
@@ -128,6 +129,8 @@ def table(family: int, kind: int, level: int, error: int = E.ENOPROTOOPT) -> dic
         return IPV6
     if level == SO.SOL_TCP and kind == SO.SOCK_STREAM:
         return TCP
+    if level == SO.SOL_UDP and kind == SO.SOCK_DGRAM:
+        return UDP
     raise Errno(error)
 
 

@@ -12,6 +12,7 @@ from sentry.abi import poll as P
 from sentry.abi import socket as SO
 from sentry.errors import Errno
 from sentry.net.inet import address, options
+from sentry.net.inet.cork import Cork
 from sentry.net.socket import INT, Control, Family, Received, Socket
 from sentry.net.stack import ANY4, ANY6, MAPPED, Datagram, Endpoint, Name, SendInfo, is_v4
 from sentry.vfs.file import MIRROR_STREAM
@@ -64,6 +65,7 @@ class InetSocket(Socket):
         self.last_time: int = 0  # of the last datagram (SIOCGSTAMP)
         self.deaf: bool = False  # the reading end was shut
         self.wants: bool = False  # some option asks for control messages
+        self.cork: Cork | None = None  # once a datagram was sent in pieces
         if stream:
             self.sndbuf = TCP_SNDBUF
             self.rcvbuf = TCP_RCVBUF
@@ -217,7 +219,7 @@ class InetSocket(Socket):
     def write(self, t: Task, data: bytes, offset: int) -> int:
         if self.stream:
             return self.endpoint.write(data)
-        return self.endpoint.send(data, None, None)
+        return self.send_datagram(data, None, None, False)
 
     def send(self, t: Task, data: bytes, addr: bytes | None, control: Control | None, flags: int) -> int:
         if flags & SO.MSG_OOB:
@@ -229,18 +231,30 @@ class InetSocket(Socket):
         info: SendInfo | None = None
         if control is not None and control.extra is not None:
             info = self.send_info(control.extra)
-        if addr is None:
-            return self.endpoint.send(data, None, info)
-        if address.family_of(addr) == SO.AF_UNSPEC:
-            if self.domain == SO.AF_INET6:
-                return self.endpoint.send(data, None, info)
-            if len(addr) < address.SIZE4:
-                raise Errno(E.EINVAL)
-            return self.endpoint.send(data, address.parse4(addr), info)
-        name = self.parse(addr, False)
-        if name.ip == ANY6 and is_v4(self.endpoint.local().ip):
-            name = Name(ANY4, name.port)
-        return self.endpoint.send(data, name, info)
+        name: Name | None = None
+        if addr is not None and address.family_of(addr) == SO.AF_UNSPEC:
+            if self.domain == SO.AF_INET:
+                if len(addr) < address.SIZE4:
+                    raise Errno(E.EINVAL)
+                name = address.parse4(addr)
+        elif addr is not None:
+            name = self.parse(addr, False)
+            if name.ip == ANY6 and is_v4(self.endpoint.local().ip):
+                name = Name(ANY4, name.port)
+        return self.send_datagram(data, name, info, flags & SO.MSG_MORE != 0)
+
+    def send_datagram(self, data: bytes, name: Name | None, info: SendInfo | None, more: bool) -> int:
+        if self.cork is None and not more:
+            return self.endpoint.send(data, name, info)
+        return self.corked().send(data, name, info, more)
+
+    def corked(self) -> Cork:
+        """Datagrams may come in pieces: C, which would send each of them, is told to leave them alone."""
+        if self.cork is None:
+            self.cork = Cork(self.endpoint)
+            self.mirror = 0
+            self.remirror()
+        return self.cork
 
     def send_info(self, extra: list[tuple[int, int, bytes]]) -> SendInfo:
         """What control messages say of one datagram (ip(7), ipv6(7)); EINVAL for others."""
@@ -448,6 +462,9 @@ class InetSocket(Socket):
                 raise Errno(E.EINVAL)
             self.v6only = number != 0
         self.set_values[(level, name)] = number
+        if level == SO.SOL_UDP:
+            self.corked().set_option(number != 0)
+            return
         if number:
             self.wants = True
         self.endpoint.set_option(level, name, INT.pack(number))
