@@ -214,6 +214,39 @@ static void stacks(void)
     CHECK(WEXITSTATUS(wait_status(pid)) == 3);
 }
 
+/* How a child ends that goes down from p, page by page, from one page number to another. */
+static int going_down(char *p, int from, int to, rlim_t stack)
+{
+    pid_t pid = fork();
+    if (!pid) {
+        signal(SIGSEGV, SIG_DFL);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        setrlimit(RLIMIT_STACK, &(struct rlimit){stack, stack});
+        for (int i = from; i < to; i++)
+            *(volatile char *)(p - i * P) = i;
+        _exit(3);
+    }
+    int st = wait_status(pid);
+    return WIFEXITED(st) ? WEXITSTATUS(st) : -WTERMSIG(st);
+}
+
+/* MAP_GROWSDOWN (mmap(2)): a touch below it makes it longer, up to RLIMIT_STACK and a gap above the next mapping. */
+static void growing(void)
+{
+    char *room = anon(32 << 20, PROT_NONE), *p = room + (16 << 20);
+    munmap(room, 32 << 20);
+    CHECK(mmap(p, P, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED, -1, 0) == p);
+    for (int i = 0; i < 600; i++)
+        *(volatile char *)(p - i * P) = i;
+    CHECK(p[-599 * (long)P] == (char)599 && p[-1 * (long)P] == 1);
+    CHECK(going_down(p, 600, 900, 8 << 20) == 3);
+    CHECK(going_down(p, 600, 900, 3 << 20) == -SIGSEGV);
+    CHECK(mmap(p - 1200 * P, P, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p - 1200 * P);
+    CHECK(going_down(p, 600, 900, 8 << 20) == 3);
+    CHECK(going_down(p, 600, 1199, 8 << 20) == -SIGSEGV);
+    munmap(room, 32 << 20);
+}
+
 /* Threads map, fill, check, protect and unmap memory of their own, while another one forks. */
 
 static volatile long bad;
@@ -266,6 +299,7 @@ int main(void)
     remaps();
     forks();
     stacks();
+    growing();
     threads();
     puts("done");
     return 0;
