@@ -40,12 +40,7 @@ def test_network_of_another_container(podman: Podman) -> None:
 
 
 def test_loopback_of_another_container(podman: Podman) -> None:
-    """--network none: joined only where the loopback is the namespace's, by annotation; else refused with the way out."""
-    start(podman, "alone", IMAGE, "sleep", "1000")
-    d = podman("run", "--rm", "--network", "container:alone", IMAGE, "true")
-    assert d.status != 0
-    assert "keeps its loopback in its own sandbox" in d.err
-    assert "org.cordon.network=namespace" in d.err
+    """--network none: others see the loopback where it is the namespace's, by annotation."""
     server = "while :; do echo from srv | nc -l -p 4000; done"
     start(podman, "srv", "--annotation", "org.cordon.network=namespace", IMAGE, "sh", "-c", server)
     client = ("run", "--rm", "--network", "container:srv", IMAGE, "nc", "127.0.0.1", "4000")
