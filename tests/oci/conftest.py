@@ -226,7 +226,9 @@ class Runtime:
             except OSError:
                 continue
             if any(
-                line.startswith(f"cordon: {what} {name}") for what in KINDS for name in os.listdir(self.where)
+                f"{line} ".startswith((f"cordon: {what} {name} ", f"cordon: {what} {name}:"))
+                for what in KINDS
+                for name in os.listdir(self.where)
             ):
                 found.append(line)
         return found
