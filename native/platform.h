@@ -167,6 +167,9 @@ struct cn_platform_ops {
      * answer. For SYS_futex known means: waits on a word that holds another value, and wakes of
      * words that nobody waits on (as_waiters); for SYS_clock_gettime: what the host's vDSO tells. */
     void (*ctx_answer)(struct cn_ctx *, u32 nr, int known, u32 value);
+    /* ... and answer write(2) to descriptors whose bit is in nulls, and read(2) from those in zeros, as
+     * /dev/null and /dev/zero do. Any thread. NULL: they never answer. */
+    void (*ctx_devices)(struct cn_ctx *, u64 nulls, u64 zeros);
     /* Extended state in the standard (non-compacted) XSAVE layout, as it stands in a signal frame.
      * Before the first switch set is allowed and get returns the initial state. */
     int (*ctx_get_xstate)(struct cn_ctx *, void *buf, u32 len);

@@ -2,7 +2,10 @@
 #include "answers.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
+
+#include "fdt.h"
 
 static const u32 calls[] = {SYS_getpid,  SYS_gettid, SYS_getppid, SYS_getuid,
                             SYS_geteuid, SYS_getgid, SYS_getegid, SYS_futex,
@@ -51,10 +54,25 @@ static void publish(struct answers *a, u32 i)
     cn_ops->ctx_answer(a->ctx, calls[i], known, answer(&t->ids, calls[i]));
 }
 
+/* By a thread with K, or for a table that its task can't lose meanwhile. */
+static void publish_devices(struct answers *a)
+{
+    struct cn_task *t = a->task;
+    u64 nulls = 0, zeros = 0;
+
+    if (!cn_ops->ctx_devices)
+        return;
+    if (t->fds && !t->slow && !atomic_load(&files_watched))
+        fdt_devices(t->fds, &nulls, &zeros);
+    cn_ops->ctx_devices(a->ctx, cn_fast_watched(SYS_write) ? 0 : nulls,
+                        cn_fast_watched(SYS_read) ? 0 : zeros);
+}
+
 static void publish_all(struct answers *a)
 {
     for (u32 i = 0; i < NCALLS; i++)
         publish(a, i);
+    publish_devices(a);
 }
 
 void answers_begin(struct answers *a, struct cn_task *t, struct cn_ctx *ctx)
@@ -99,5 +117,24 @@ void answers_watch(u32 nr)
     for (u32 i = 0; i < NCALLS; i++)
         for (struct answers *a = calls[i] == nr ? all : NULL; a; a = a->next)
             publish(a, i);
+    for (struct answers *a = nr == SYS_read || nr == SYS_write ? all : NULL; a; a = a->next)
+        publish_devices(a);
+    pthread_mutex_unlock(&lock);
+}
+
+void answers_devices(const struct cn_fdt *fds)
+{
+    pthread_mutex_lock(&lock);
+    for (struct answers *a = all; a; a = a->next)
+        if (a->task->fds == fds)
+            publish_devices(a);
+    pthread_mutex_unlock(&lock);
+}
+
+void answers_all_devices(void)
+{
+    pthread_mutex_lock(&lock);
+    for (struct answers *a = all; a; a = a->next)
+        publish_devices(a);
     pthread_mutex_unlock(&lock);
 }

@@ -5,7 +5,8 @@
  * Each context has a page that the guest can only read (platform.h, ctx_answer). It holds the answers
  * unless the task is slow or the call watched.
  * The page changes where the ids change, so it is as fresh as rung 1 for a thread in the guest.
- * futex and clock_gettime are switched on and off there as well (platform.h, ctx_answer).
+ * futex and clock_gettime are switched on and off there as well (platform.h, ctx_answer), and
+ * descriptors of /dev/null and /dev/zero told (ctx_devices).
  */
 #ifndef CORDON_ANSWERS_H
 #define CORDON_ANSWERS_H
@@ -26,7 +27,11 @@ void answers_begin(struct answers *a, struct cn_task *t, struct cn_ctx *ctx);
 void answers_end(struct answers *a);
 /* After a change of the task's ids, or that it is slow. Nothing after the end. */
 void answers_publish(struct answers *a);
-/* After a change of a number's watch word: for all tasks. */
+/* After a change of a number's watch word: for all tasks. K held. */
 void answers_watch(u32 nr);
+/* After a change of which descriptors of the table are devices. It may be locked. */
+void answers_devices(const struct cn_fdt *fds);
+/* ... of any table. K held. */
+void answers_all_devices(void);
 
 #endif

@@ -20,6 +20,7 @@
 #include "names.h"
 
 #define MAX_RW  0x7ffff000UL /* what one call moves at most (read(2), NOTES) */
+#define USER_END ((1UL << 47) - CN_PAGE_SIZE) /* TASK_SIZE_MAX of x86-64 */
 #define DAY     (86400UL * 1000000000UL)
 #define AT_POS  (-1)
 #define AT_HOST (-2) /* of cn_mm_host_read and kin: the host's position, of a regular file */
@@ -146,6 +147,8 @@ static enum cn_fast do_read(struct cn_task *t, i64 off, int vectors)
 
     if (!io.f)
         return CN_UPCALL;
+    if (!vectors && io.count > USER_END - io.addr)
+        return said(t, io.f, -EFAULT);
     if (!vectors)
         io.count = io.count < MAX_RW ? io.count : MAX_RW;
     else if (io.count > 1024)
@@ -260,6 +263,8 @@ static enum cn_fast do_write(struct cn_task *t, i64 off, int vectors)
 
     if (!io.f)
         return CN_UPCALL;
+    if (!vectors && io.count > USER_END - io.addr)
+        return said(t, io.f, -EFAULT);
     if (!vectors)
         io.count = io.count < MAX_RW ? io.count : MAX_RW;
     else if (io.count > 1024)

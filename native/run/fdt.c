@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "answers.h"
 #include "reopen.h"
 
 #define MIN_SLOTS 64U
@@ -146,17 +147,27 @@ static int free_number(struct cn_fdt *t, u64 lowest, u64 limit)
     return make_room(t, (u32)fd) < 0 ? -ENOMEM : (int)fd;
 }
 
+/* Number fd leads to f (NULL: to nothing) from now on. */
+static void put(struct cn_fdt *t, u32 fd, struct cn_file *f, int cloexec)
+{
+    slot *s = slot_of(t, fd);
+    struct cn_file *old = file_of(atomic_exchange(s, entry(f, cloexec)));
+
+    if (CN_UNLIKELY((f && file_is_device(f)) || (old && file_is_device(old))))
+        answers_devices(t);
+}
+
 /* It has its number already in `numbers`. */
 static void set(struct cn_fdt *t, u32 fd, struct cn_file *f, int cloexec, u64 lowest)
 {
-    atomic_store(slot_of(t, fd), entry(f, cloexec));
+    put(t, fd, f, cloexec);
     if (lowest <= t->next && fd >= t->next)
         t->next = fd + 1;
 }
 
 static void clear(struct cn_fdt *t, u32 fd)
 {
-    atomic_store(slot_of(t, fd), 0);
+    put(t, fd, NULL, 0);
     if (fd < t->next)
         t->next = fd;
 }
@@ -207,7 +218,7 @@ static int replace(struct cn_fdt *t, struct cn_file *f, u32 newfd, int cloexec)
         atomic_fetch_sub(&f->numbers, 1);
         return 0;
     }
-    atomic_store(slot_of(t, newfd), entry(f, cloexec));
+    put(t, newfd, f, cloexec);
     if (how == ENDED)
         reopen_ended(old);
     return 1;
@@ -254,7 +265,7 @@ int cn_fdt_put(struct cn_fdt *t, int fd, struct cn_file *f, int cloexec)
         rc = -EBUSY;
     if (rc == 0) {
         atomic_fetch_add(&f->numbers, 1);
-        atomic_store(slot_of(t, fd), entry(f, cloexec));
+        put(t, (u32)fd, f, cloexec);
     }
     pthread_mutex_unlock(&t->lock);
     return rc;
@@ -362,6 +373,24 @@ struct cn_file *file_get(struct cn_fdt *t, i32 fd)
         return NULL;
     }
     return f;
+}
+
+void fdt_devices(struct cn_fdt *t, u64 *nulls, u64 *zeros)
+{
+    struct slots *s = atomic_load(&t->slots);
+    u32 flags;
+
+    *nulls = *zeros = 0;
+    for (u32 fd = 0; s && fd < s->n && fd < 64; fd++) {
+        struct cn_file *f = file_of(atomic_load(&s->at[fd]));
+        if (CN_LIKELY(!f || !file_is_device(f)))
+            continue;
+        flags = atomic_load(&f->flags);
+        if (flags & CN_FILE_WRITE)
+            *nulls |= 1UL << fd;
+        if (flags & CN_FILE_READ && atomic_load(&f->kind) == CN_FILE_ZERO)
+            *zeros |= 1UL << fd;
+    }
 }
 
 int fdt_reopen(struct cn_fdt *t, const struct name_key *key, u64 limit, int cloexec)

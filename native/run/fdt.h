@@ -43,6 +43,10 @@ void cn_fdt_locked(struct cn_fdt *t);
 /* The description behind a number, which stays as it is until file_put; NULL: Python must look. */
 struct cn_file *file_get(struct cn_fdt *t, i32 fd);
 
+/* Bits of the numbers below 64 to which anything can be written, and that read as /dev/zero. Takes no
+ * lock. */
+void fdt_devices(struct cn_fdt *t, u64 *nulls, u64 *zeros);
+
 /* A spare description (reopen.h), as a new number below limit: the number, or -1 without an effect. */
 int fdt_reopen(struct cn_fdt *t, const struct name_key *key, u64 limit, int cloexec);
 

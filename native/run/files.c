@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "files.h"
 
+#include "answers.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -93,6 +95,8 @@ static void drain(struct cn_file *f)
 void cn_file_set(struct cn_file *f, uint32_t kind, uint32_t flags, int hostfd, struct cn_mobj *mobj,
                  struct cn_data *data, uint32_t status, uint32_t end)
 {
+    int device = file_is_device(f);
+
     if (atomic_load(&f->kind) != CN_FILE_NONE) {
         atomic_store(&f->kind, CN_FILE_NONE);
         drain(f);
@@ -104,6 +108,8 @@ void cn_file_set(struct cn_file *f, uint32_t kind, uint32_t flags, int hostfd, s
     atomic_store(&f->status, status);
     atomic_store(&f->end, end);
     atomic_store(&f->kind, kind);
+    if (CN_UNLIKELY(device || file_is_device(f)) && atomic_load(&f->numbers))
+        answers_all_devices();
 }
 
 void cn_file_free(struct cn_file *f)
@@ -143,4 +149,5 @@ void cn_file_set_pos(struct cn_file *f, int64_t pos)
 void cn_files_watched(int on)
 {
     atomic_store(&files_watched, (u32)on);
+    answers_all_devices();
 }

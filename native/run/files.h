@@ -101,6 +101,14 @@ static inline void file_put(struct cn_file *f)
     __atomic_fetch_sub(&f->users, 1, __ATOMIC_SEQ_CST);
 }
 
+/* /dev/null or /dev/zero? */
+static inline int file_is_device(const struct cn_file *f)
+{
+    u32 kind = __atomic_load_n(&f->kind, __ATOMIC_RELAXED);
+
+    return kind == CN_FILE_NULL || kind == CN_FILE_ZERO;
+}
+
 extern _Atomic u32 files_watched;
 
 #endif

@@ -88,6 +88,12 @@ void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, 
     answers_publish(&t->priv->answers);
 }
 
+void cn_task_set_fds(struct cn_task *t, struct cn_fdt *fds)
+{
+    t->fds = fds;
+    answers_publish(&t->priv->answers);
+}
+
 void cn_task_set_slow(struct cn_task *t, int slow)
 {
     t->slow = (u32)slow;

@@ -69,6 +69,8 @@ void cn_task_free(struct cn_task *t);
 /* Who it is from now on (cn_ids). K held. */
 void cn_task_set_ids(struct cn_task *t, int32_t pid, int32_t tid, int32_t ppid, uint32_t uid,
                      uint32_t euid, uint32_t gid, uint32_t egid);
+/* Its descriptor table from now on. K held. */
+void cn_task_set_fds(struct cn_task *t, struct cn_fdt *fds);
 /* From now on all its calls go to Python (1), or only those that need it (0). Any thread. K held. */
 void cn_task_set_slow(struct cn_task *t, int slow);
 /* exec: drops the old context and makes one in mm. By the task's own host thread. K held. 0 or

@@ -48,6 +48,9 @@
 #define STUB_NR_ANSWERS 256
 #define STUB_AREA_CLOCK (STUB_AREA_ANSWERS + 8 * STUB_NR_ANSWERS) /* a word: where the host's vDSO has
                                     its clock_gettime, 0 for ask the sentry */
+#define STUB_AREA_NULLS (STUB_AREA_CLOCK + 8) /* a word: bits of the descriptors below 64 that take whatever
+                                    is written, as /dev/null does */
+#define STUB_AREA_ZEROS (STUB_AREA_CLOCK + 16) /* ... and that read as /dev/zero does */
 #define STUB_AREA_SLOTS 32768
 
 /* One control page set per address space, a slot of the control file: written by the sentry, read

@@ -254,6 +254,12 @@ void systrap_ctx_answer(struct cn_ctx *c, u32 nr, int known, u32 value)
         atomic_store(&answers(c)[nr], known ? STUB_ANSWER + value : 0);
 }
 
+void systrap_ctx_devices(struct cn_ctx *c, u64 nulls, u64 zeros)
+{
+    atomic_store((_Atomic u64 *)((u8 *)c->area + STUB_AREA_NULLS), nulls);
+    atomic_store((_Atomic u64 *)((u8 *)c->area + STUB_AREA_ZEROS), zeros);
+}
+
 /*
  * Brings the extended state into the area: the stub saves it and stops again; when the same call
  * comes again it saves it by itself. The caller may hold K, so this never waits for guest code: a

@@ -143,6 +143,7 @@ const struct cn_platform_ops cn_systrap_ops = {
     .ctx_interrupt = systrap_ctx_interrupt,
     .as_waiters = systrap_as_waiters,
     .ctx_answer = systrap_ctx_answer,
+    .ctx_devices = systrap_ctx_devices,
     .ctx_get_xstate = systrap_ctx_get_xstate,
     .ctx_set_xstate = systrap_ctx_set_xstate,
     .ctx_cpu_ns = systrap_ctx_cpu_ns,

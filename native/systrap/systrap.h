@@ -178,6 +178,7 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
 void systrap_ctx_regs(struct cn_ctx *c, struct cn_regs *regs);
 void systrap_ctx_interrupt(struct cn_ctx *c);
 void systrap_ctx_answer(struct cn_ctx *c, u32 nr, int known, u32 value);
+void systrap_ctx_devices(struct cn_ctx *c, u64 nulls, u64 zeros);
 int systrap_ctx_get_xstate(struct cn_ctx *c, void *buf, u32 len);
 int systrap_ctx_set_xstate(struct cn_ctx *c, const void *buf, u32 len);
 u64 systrap_ctx_cpu_ns(struct cn_ctx *c);

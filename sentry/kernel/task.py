@@ -81,7 +81,7 @@ class Task:
         self.args: ffi.CData = ffi.buffer(
             ffi.addressof(out[0], "args")
         )  # of the call that it stopped at, as six 64-bit words
-        self.native.fds = fds.native
+        lib.cn_task_set_fds(self.native, fds.native)
         self.native.fs = fs.native
         self.native.creds = creds.number
         self.native.fsize = tg.limits.soft(R.RLIMIT_FSIZE)
@@ -205,8 +205,8 @@ class Task:
 
     def use_fds(self, fds: FDTable) -> None:
         """Another descriptor table; the caller has given up the old one."""
+        lib.cn_task_set_fds(self.native, fds.native)
         self.fds = fds
-        self.native.fds = fds.native
 
     def cpu_ns(self) -> tuple[int, int]:
         """(user, system) CPU time so far, in ns."""

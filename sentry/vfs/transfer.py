@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentry.kernel.task import Task
 
 MAX_RW: Final = 0x7FFFF000  # what one call moves at most (read(2), NOTES)
+USER_END: Final = (1 << 47) - 4096  # TASK_SIZE_MAX of x86-64
 MAX_POS: Final = 0x7FFFFFFFFFFFFFFF
 CHUNK: Final = 1 << 20  # bytes handed to a File at a time
 MAX_RECORD: Final = 1 << 24  # bytes of one write to a file that keeps records
@@ -155,13 +156,20 @@ def check_positions(file: File) -> None:
             raise Errno(E.ESPIPE)
 
 
+def at_most(addr: int, count: int) -> int:
+    """How much of [addr, addr + count) one call may move. EFAULT when that is not all below the kernel's half."""
+    if count > USER_END - addr:
+        raise Errno(E.EFAULT)
+    return min(count, MAX_RW)
+
+
 def read(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -> int:
     """read(2) and pread(2): `offset` -1 means at the description's position."""
     if offset >= 0:
         check_positions(file)
     if not file.readable:
         raise Errno(E.EBADF)
-    count = min(count, MAX_RW)
+    count = at_most(addr, count)
     if not file.seekable:
         n = read_at(t, file, addr, count, -1, flags)
         if n and notify.STATE.watches:
@@ -385,7 +393,7 @@ def write(t: Task, file: File, addr: int, count: int, offset: int, flags: int) -
         check_positions(file)
     if not file.writable:
         raise Errno(E.EBADF)
-    count = min(count, MAX_RW)
+    count = at_most(addr, count)
     if file.seekable:
         if count == 0:
             return 0

@@ -220,10 +220,13 @@ ctx_text:
     jmp .L_unanswered
 2:  lea -__NR_futex(%rax), %ecx
     jecxz .L_futex
+    lea -__NR_write(%rax), %ecx
+    jecxz .L_null
     mov %gs:STUB_AREA_ANSWERS(, %rax, 8), %rcx
-    jrcxz .L_unanswered
+    jrcxz 3f
     mov %ecx, %ecx
     jmp .L_result
+3:  jmp .L_unanswered
 .L_wake: /* the exchange is a barrier: the word was changed before the count is read */
     xchg %r11, %gs:A_RET
 .L_r11_used:
@@ -235,6 +238,28 @@ ctx_text:
 .L_r11_back:
     jrcxz .L_result
     jmp .L_unanswered
+.L_null: /* write(2): does the descriptor take anything, and is [rsi, rsi + rdx) the guest's? */
+    mov $6, %ecx
+    shrx %rcx, %rdi, %rcx
+    jrcxz 3f
+    jmp .L_unanswered
+3:  mov $1, %ecx
+    shlx %rdi, %rcx, %rcx
+    pext %gs:STUB_AREA_NULLS, %rcx, %rcx
+    jrcxz 4f
+    mov $47, %ecx
+    shrx %rcx, %rsi, %rcx
+    jrcxz 5f
+4:  jmp .L_unanswered
+5:  rorx $32, %rsi, %rcx
+    lea -(STUB_TEXT >> 32)(%rcx), %ecx
+    jecxz 4b
+    mov $30, %ecx
+    shrx %rcx, %rdx, %rcx
+    jrcxz 6f
+    jmp .L_unanswered
+6:  mov %rdx, %rcx
+    jmp .L_result
 .L_result:
     mov %rcx, %rax
 .L_answered:
@@ -269,6 +294,9 @@ ctx_text:
     je .L_clock
     cmp %ecx, A_SAVE_NR(%rbx)
     je .L_call_saved
+    test %rcx, %rcx
+    jz .L_zero
+.L_brief:
     testl $SLOW_FLAGS, A_EFLAGS(%rbx)
     jnz .L_call
     cmp $STUB_NR_ANSWERS, %rcx
@@ -386,6 +414,11 @@ ctx_in_clock:
     mov %rax, UC_RIP(%rdx)
     mov %rbx, UC_RBX(%rdx)
     jmp ctx_return
+0:  lea .L_call(%rip), %rax
+    cmp $(.L_zero - ctx_text), %rbp
+    jb 0f
+    cmp $(.L_zero_end - ctx_text), %rbp
+    jb .L_stop_clock
 0:  cmp $SIGTRAP, %edi
     je 1f
     cmp $SIGURG, %edi
@@ -505,6 +538,37 @@ ctx_return: /* to the stub's own code, everything as it was */
     pop %rsp
     jmp *%rcx
 .L_clock_end:
+
+    /* read(2), of a patched call whose registers are saved: is it /dev/zero? A fault is the sentry's to
+     * explain, and no stop is on its way: a signal from here to the end makes it a call. */
+.L_zero:
+    cmp $64, %rdi
+    jae .L_brief
+    mov STUB_AREA_ZEROS(%rbx), %rax
+    bt %rdi, %rax
+    jnc .L_brief
+    cmpl $0, A_KICK(%rbx)
+    jne .L_brief
+    mov %rsi, %rax
+    shr $32, %rax
+    cmp $(STUB_TEXT >> 32), %rax
+    jae .L_brief
+    mov %rdx, %rax
+    shr $30, %rax
+    jnz .L_brief
+    mov %rsi, %rdi
+    mov %rdx, %rcx
+    xor %eax, %eax
+    cld
+    rep stosb
+    lea A_REGS(%rbx), %rsp
+    pop_registers
+    mov %rdx, %rax
+    lea 16(%rsp), %rsp
+    popfq
+    pop %rsp
+    jmp *%rcx
+.L_zero_end:
 
 ctx_wait:
     mov A_SPIN(%rbx), %r12d
