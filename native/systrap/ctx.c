@@ -208,6 +208,7 @@ int systrap_ctx_switch(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *s
         if (CN_UNLIKELY(atomic_load_explicit(&c->irq, memory_order_relaxed)) &&
             atomic_exchange(&c->irq, 0)) {
             not_taken(c);
+            systrap_ctx_regs(c, regs);
             stop->reason = CN_STOP_INTERRUPTED;
             return 0;
         }

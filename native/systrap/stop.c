@@ -227,6 +227,7 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
     struct frame f;
     struct info si;
     u32 kind = a->kind, xsave;
+    int brief = c->brief;
 
     c->trapped = 0;
     c->brief = 0;
@@ -242,7 +243,9 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
         c->xsave = STUB_AREA_XSAVE;
         return 0;
     }
-    if (kind == STUB_EARLY) { /* *regs is still what the guest has */
+    if (kind == STUB_EARLY) { /* *regs is still what the guest has, if it ever was more than a result */
+        if (brief)
+            stop_read_rest(c, regs);
         xsave = a->xsave;
         if (xsave && set_xsave(c, xsave) < 0)
             return -1;

@@ -11,7 +11,7 @@ from tests.harness import Sandbox, compile_c
 GUEST = Path(__file__).parent.parent / "guest"
 
 
-@pytest.mark.parametrize("name", ["futexes", "wakes", "devices", "clock_sites", "sleeps", "clocks", "notices", "sysv"])
+@pytest.mark.parametrize("name", ["futexes", "wakes", "devices", "kept", "clock_sites", "sleeps", "clocks", "notices", "sysv"])
 def test_guest_program(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
     compile_c(GUEST / f"{name}.c", tmp_path / name, "-pthread", "-w")
     result = sandbox.same([f"./{name}"])
