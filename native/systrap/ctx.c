@@ -39,7 +39,7 @@ int systrap_ctx_new(struct cn_as *as, struct cn_ctx **out)
         c->xsave = STUB_AREA_XSAVE;
         c->area->save_nr = ~0U;
         c->stub_spun = c->host_spun = 0;
-        c->told_spin = 0;
+        c->area->spin = c->told_spin = 0;
         c->cpu_base = 0;
         c->cpu_base = systrap_ctx_cpu_ns(c);
         *out = c;
