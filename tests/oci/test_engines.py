@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,8 +70,7 @@ def containerd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a containerd of our own."""
     if shutil.which("containerd") is None or shutil.which("ctr") is None:
         pytest.skip("containerd is not installed")
-    where = Path("/tmp") / f"cordon-test-{os.getpid()}"  # socket addresses are short
-    where.mkdir()
+    where = Path(tempfile.mkdtemp(prefix="cordon-test-", dir="/tmp"))  # socket addresses are short
     (where / "config.toml").write_text(
         f"""\
 version = 2
@@ -212,6 +212,10 @@ def test_buildah_exit_codes(podman: Podman, tmp_path: Path, command: str, status
         run([*base, "rm", name], CONTAINERS_CONF=str(podman.conf))
 
 
+#: The network interface of the docker daemon under test.
+BRIDGE = "cordondk0"
+
+
 class Docker:
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -240,13 +244,21 @@ def docker_daemon(containerd: Path, image: Path) -> Iterator[Docker]:
     argv = [
         "dockerd", "--data-root", f"{where}/data", "--exec-root", f"{where}/exec", "-H", f"unix://{where}/d.sock",
         "-p", f"{where}/d.pid", "--add-runtime", f"cordon={CORDON}", "--storage-driver", "vfs", "--exec-opt",
-        "native.cgroupdriver=cgroupfs", "--bridge", "none", "--iptables=false", f"--containerd={containerd}",
+        "native.cgroupdriver=cgroupfs", "--bridge", BRIDGE, "--iptables=false", "--ip6tables=false", f"--containerd={containerd}",
     ]  # fmt: skip
-    p = daemon(argv, where / "d.sock", where / "log")
-    d = Docker(where / "d.sock")
-    d.ok("import", "-", "busybox:test", data=image.read_bytes())
-    yield d
-    stop(p)
+    run(["ip", "link", "add", BRIDGE, "type", "bridge"])
+    run(["ip", "addr", "add", "10.231.7.1/24", "dev", BRIDGE])
+    run(["ip", "link", "set", BRIDGE, "up"])
+    try:
+        p = daemon(argv, where / "d.sock", where / "log")
+        d = Docker(where / "d.sock")
+        d.ok("import", "-", "busybox:test", data=image.read_bytes())
+        yield d
+        stop(p)
+        for place in (where / "exec" / "netns").glob("*"):  # the host network's, which dockerd leaves mounted
+            run(["umount", str(place)])
+    finally:
+        run(["ip", "link", "del", BRIDGE])
 
 
 @pytest.fixture
