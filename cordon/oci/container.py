@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import struct
@@ -22,7 +21,7 @@ from cordon.oci.cgroups import Groups
 from cordon.oci.config import Process
 from cordon.oci.errors import RuntimeFailure, executable, log, why
 from cordon.oci.namespaces import Namespaces, Window, join_for_children, leave
-from cordon.oci.state import EXIT_FILE, State, write_file
+from cordon.oci.state import EXIT_FILE, State, ended, write_file
 from cordon.oci.title import set_title
 from cordon.oci.translate import Plan
 from cordon.spawn import GOFER_TIMEOUT, close_all_but, fork, gofer_body, sentry_body
@@ -421,9 +420,7 @@ class Container:
 def hear_out(sentry: int) -> None:
     """Lets a sentry that ends by itself answer everybody who asked something before: `kill`, `wait`, an exec's process."""
     fd = os.pidfd_open(sentry)
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    poll.poll(keeper.GRACE * 1000)
+    ended(fd, keeper.GRACE)
     os.close(fd)
 
 

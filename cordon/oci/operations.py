@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 
 from cordon.oci import lifecycle
 from cordon.oci.errors import NotRunning, RuntimeFailure, log
-from cordon.oci.state import SOCKET_FILE, State, StateDir, alive
+from cordon.oci.state import SOCKET_FILE, State, StateDir, alive, ended
 
 # `typing` itself would be a tenth of a management command's time
 TYPE_CHECKING = False
@@ -132,9 +131,7 @@ def end(state: State) -> None:
         if not alive(state.pid, state.started):  # the number has gone to another since
             return
         signal.pidfd_send_signal(fd, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        if not poll.poll(PATIENCE * 1000):
+        if not ended(fd, PATIENCE):
             raise RuntimeFailure(
                 f'container "{state.id}": its process {state.pid} does not end after SIGKILL'
             )
@@ -151,9 +148,7 @@ def wait(d: StateDir, state: State) -> int:
             fd = os.pidfd_open(state.pid)
         except ProcessLookupError:
             return d.exit_status()
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        poll.poll()
+        ended(fd, None)
         os.close(fd)
     return d.exit_status()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import time
 
 from cordon.oci import lifecycle
@@ -118,6 +119,13 @@ def start_time(pid: int) -> int:
     except OSError:
         return 0
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def ended(pidfd: int, seconds: float | None) -> bool:
+    """Waits so long (None: as long as it takes) for the end of a process; False: it goes on."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def alive(pid: int, started: int) -> bool:

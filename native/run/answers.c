@@ -126,15 +126,7 @@ void answers_devices(const struct cn_fdt *fds)
 {
     pthread_mutex_lock(&lock);
     for (struct answers *a = all; a; a = a->next)
-        if (a->task->fds == fds)
+        if (!fds || a->task->fds == fds)
             publish_devices(a);
-    pthread_mutex_unlock(&lock);
-}
-
-void answers_all_devices(void)
-{
-    pthread_mutex_lock(&lock);
-    for (struct answers *a = all; a; a = a->next)
-        publish_devices(a);
     pthread_mutex_unlock(&lock);
 }

@@ -29,9 +29,8 @@ void answers_end(struct answers *a);
 void answers_publish(struct answers *a);
 /* After a change of a number's watch word: for all tasks. K held. */
 void answers_watch(u32 nr);
-/* After a change of which descriptors of the table are devices. It may be locked. */
+/* After a change of which descriptors of the table, which may be locked, are devices. NULL: of any
+ * table; K held then. */
 void answers_devices(const struct cn_fdt *fds);
-/* ... of any table. K held. */
-void answers_all_devices(void);
 
 #endif

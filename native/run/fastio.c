@@ -62,6 +62,17 @@ static struct cn_file *get(struct cn_task *t, u32 access)
     return f;
 }
 
+/* Cuts off what one call may not move. 0: it is not all below the kernel's half. */
+static int at_most(struct io *io)
+{
+    u64 most = io->vectors ? 1025 : MAX_RW; /* too many vectors are refused later */
+
+    if (!io->vectors && io->count > USER_END - io->addr)
+        return 0;
+    io->count = io->count < most ? io->count : most;
+    return 1;
+}
+
 /* Reading */
 
 /* relatime: the first read after a change, and one a day. */
@@ -147,12 +158,8 @@ static enum cn_fast do_read(struct cn_task *t, i64 off, int vectors)
 
     if (!io.f)
         return CN_UPCALL;
-    if (!vectors && io.count > USER_END - io.addr)
+    if (!at_most(&io))
         return said(t, io.f, -EFAULT);
-    if (!vectors)
-        io.count = io.count < MAX_RW ? io.count : MAX_RW;
-    else if (io.count > 1024)
-        io.count = 1025; /* refused below */
     n = off > INT64_MAX - (i64)MAX_RW ? -EINVAL : read_file(&io);
     return said(t, io.f, n);
 }
@@ -263,12 +270,8 @@ static enum cn_fast do_write(struct cn_task *t, i64 off, int vectors)
 
     if (!io.f)
         return CN_UPCALL;
-    if (!vectors && io.count > USER_END - io.addr)
+    if (!at_most(&io))
         return said(t, io.f, -EFAULT);
-    if (!vectors)
-        io.count = io.count < MAX_RW ? io.count : MAX_RW;
-    else if (io.count > 1024)
-        io.count = 1025;
     n = !vectors && !io.count ? 0 : write_file(&io);
     return said(t, io.f, n);
 }

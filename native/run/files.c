@@ -109,7 +109,7 @@ void cn_file_set(struct cn_file *f, uint32_t kind, uint32_t flags, int hostfd, s
     atomic_store(&f->end, end);
     atomic_store(&f->kind, kind);
     if (CN_UNLIKELY(device || file_is_device(f)) && atomic_load(&f->numbers))
-        answers_all_devices();
+        answers_devices(NULL);
 }
 
 void cn_file_free(struct cn_file *f)
@@ -149,5 +149,5 @@ void cn_file_set_pos(struct cn_file *f, int64_t pos)
 void cn_files_watched(int on)
 {
     atomic_store(&files_watched, (u32)on);
-    answers_all_devices();
+    answers_devices(NULL);
 }

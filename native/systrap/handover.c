@@ -117,12 +117,13 @@ void handover_flushes(struct cn_ctx *c)
 void handover_give(struct cn_ctx *c)
 {
     volatile struct stub_ctx *a = c->area;
+    u32 spin = c->apart ? SPIN : 0;
     u64 now = tsc();
 
     if (c->told_spin) /* so it has spun since it stopped */
         c->stub_spun += now - c->left < SPIN ? now - c->left : SPIN;
-    if (c->told_spin != (c->apart ? SPIN : 0))
-        a->spin = c->told_spin = c->apart ? SPIN : 0;
+    if (c->told_spin != spin)
+        a->spin = c->told_spin = spin;
     __atomic_exchange_n(&a->turn, STUB_RUNS, __ATOMIC_SEQ_CST);
     if (!c->apart && now - c->left > SPIN)
         c->dense /= 2;

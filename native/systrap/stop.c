@@ -243,8 +243,8 @@ int stop_read(struct cn_ctx *c, struct cn_regs *regs, struct cn_stop *stop)
         c->xsave = STUB_AREA_XSAVE;
         return 0;
     }
-    if (kind == STUB_EARLY) { /* *regs is still what the guest has, if it ever was more than a result */
-        if (brief)
+    if (kind == STUB_EARLY) { /* *regs is still what the guest has */
+        if (brief) /* ... as far as it was read */
             stop_read_rest(c, regs);
         xsave = a->xsave;
         if (xsave && set_xsave(c, xsave) < 0)

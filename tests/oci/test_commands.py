@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -150,10 +154,6 @@ def test_exec_with_a_console_socket(runtime: Runtime) -> None:
     assert os.read(master, 100).split() == [b"22", b"66"]
     time.sleep(0.3)
     lines, columns = 44, 88
-    import fcntl
-    import struct
-    import termios
-
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     os.kill(int(pid_file.read_text()), signal.SIGWINCH)
     assert os.read(master, 100).split() == [b"44", b"88"]
@@ -253,8 +253,6 @@ def test_features_version_spec(runtime: Runtime) -> None:
 
 def test_management_commands_are_quick(runtime: Runtime) -> None:
     """state, kill, delete of a stopped container: the processor time of each, which load does not change."""
-    import resource
-
     started(runtime, "q", "true")
     runtime("wait", "q")
     for command in (("state", "q"), ("kill", "q", "9"), ("delete", "q")):
