@@ -79,7 +79,7 @@ CALL(n_ioctl, SYS_ioctl, pair[0], FIONREAD, buffer)
 CALL(n_ftruncate, SYS_ftruncate, fd, 0)
 CALL(n_fchmod, SYS_fchmod, fd, 0600)
 CALL(n_utimensat, SYS_utimensat, fd, NULL, NULL, 0)
-CALL(n_poll, SYS_poll, buffer, 0, 0)
+CALL(n_poll, SYS_poll, &(struct pollfd){fd, POLLIN, 0}, 1, -1)
 CALL(n_epoll_wait, SYS_epoll_wait, fd, buffer, 8, 0)
 FAILS(n_enosys, 500)
 FAILS(n_ebadf, SYS_close, -1)
@@ -125,7 +125,7 @@ const struct bench numbers[] = {
     {"nr_001_pipe_write_read", n_pipe, open_pipe, close_pair, 1, 0},
     {"nr_003_close_ebadf", n_ebadf, 0, 0, 1, 0},
     {"nr_005_fstat", n_fstat, open_passwd, close_fd, 1, 0},
-    {"nr_007_poll", n_poll, 0, 0, 1, 0},
+    {"nr_007_poll", n_poll, open_passwd, close_fd, 1, 0},
     {"nr_008_lseek", n_lseek, open_passwd, close_fd, 1, 0},
     {"nr_012_brk", n_brk, 0, 0, 1, 0},
     {"nr_013_rt_sigaction", n_sigaction, 0, 0, 1, 0},

@@ -9,6 +9,7 @@
 #include "answers.h"
 #include "fastio.h"
 #include "fastmem.h"
+#include "fastpoll.h"
 #include "fastsig.h"
 #include "fdt.h"
 #include "names.h"
@@ -48,6 +49,8 @@ static enum cn_fast (*const table[CN_NR_SYSCALLS])(struct cn_task *) = {
     [SYS_newfstatat] = fast_newfstatat,
     [SYS_open] = fast_open,
     [SYS_openat] = fast_openat,
+    [SYS_poll] = fast_poll,
+    [SYS_ppoll] = fast_ppoll,
     [SYS_pread64] = fast_pread64,
     [SYS_preadv] = fast_preadv,
     [SYS_pwrite64] = fast_pwrite64,

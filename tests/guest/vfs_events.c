@@ -17,6 +17,59 @@ static void alarm_ms(int ms)
     setitimer(ITIMER_REAL, &it, NULL);
 }
 
+/* Files and devices are always ready, whoever tells: an answer in C must be the one of Python. */
+static void ready_files(void)
+{
+    int file = open("/etc/passwd", O_RDONLY), null = open("/dev/null", O_WRONLY), zero = open("/dev/zero", O_RDONLY);
+    int memory = memfd_create("m", 0), place = open("/etc", O_PATH | O_DIRECTORY), folder = open("/etc", O_RDONLY);
+    struct pollfd f[] = {{file, POLLIN}, {null, POLLOUT | POLLPRI}, {-7, POLLIN, 9}, {zero, POLLRDNORM | POLLRDHUP},
+                         {memory, 0, 9}, {memory, POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM}};
+    SHOW(poll(f, 6, -1));
+    for (int i = 0; i < 6; i++)
+        SHOW(f[i].revents);
+    SHOW(poll(f + 4, 1, 0));
+    SHOW(poll(f + 4, 1, 5));
+    struct pollfd odd[] = {{file, POLLIN}, {place, POLLIN}, {folder, POLLIN | POLLOUT}, {99, 0}};
+    SHOW(poll(odd, 4, 0));
+    for (int i = 0; i < 4; i++)
+        SHOW(odd[i].revents);
+
+    struct pollfd many[300], *volatile wild = (void *)8;
+    for (int i = 0; i < 300; i++)
+        many[i] = (struct pollfd){i % 3 ? file : -1, POLLIN};
+    SHOW(poll(many, 64, 0));
+    SHOW(poll(many, 65, 0));
+    SHOW(poll(many, 300, 0));
+    SHOW(poll(wild, 0, 0));
+    SHOW(poll(wild, 1, 0));
+    struct pollfd *fixed = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    fixed[0] = (struct pollfd){file, POLLIN};
+    mprotect(fixed, 4096, PROT_READ);
+    SHOW(poll(fixed, 1, 0));
+
+    struct timespec second = {1, 0}, none = {0, 0}, bad = {0, 1000000000}, before = {-1, 0};
+    sigset_t set;
+    sigemptyset(&set);
+    SHOW(syscall(SYS_ppoll, f, 2, &second, &set, 8));
+    CHECK(second.tv_sec == 0 && second.tv_nsec > 0);
+    SHOW(syscall(SYS_ppoll, f, 2, &none, NULL, 99));
+    SHOW(syscall(SYS_ppoll, f, 2, NULL, NULL, 0));
+    SHOW(syscall(SYS_ppoll, f + 4, 1, &none, &set, 8));
+    SHOW(syscall(SYS_ppoll, f, 2, &bad, NULL, 0));
+    SHOW(syscall(SYS_ppoll, f, 2, &before, NULL, 0));
+    SHOW(syscall(SYS_ppoll, f, 2, (void *)8, NULL, 0));
+    SHOW(syscall(SYS_ppoll, f, 2, &none, &set, 4));
+    SHOW(syscall(SYS_ppoll, f, 2, &none, (void *)8, 8));
+    mprotect(fixed, 4096, PROT_READ | PROT_WRITE);
+    *(struct timespec *)fixed = (struct timespec){5, 0};
+    mprotect(fixed, 4096, PROT_READ);
+    SHOW(syscall(SYS_ppoll, f, 2, fixed, NULL, 0)); /* what is left has nowhere to go */
+    SHOW(fixed[0].fd);
+    closefrom(3);
+    SHOW(poll(f, 1, 0));
+    SHOW(f[0].revents);
+}
+
 static void polls(void)
 {
     int p[2];
@@ -291,6 +344,7 @@ int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     umask(022);
+    ready_files();
     polls();
     selects();
     epolls();
