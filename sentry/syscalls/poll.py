@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from native._core import lib
 from sentry.abi import errno as E
+from sentry.abi import fcntl as F
 from sentry.abi import poll as P
 from sentry.abi import resource as R
 from sentry.errors import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, Errno, Restart
@@ -24,9 +25,9 @@ SIGSET_SIZE: Final = 8
 NS: Final = 1_000_000_000
 FOREVER: Final = 1 << 62  # deadlines beyond are none
 
-IN_SET: Final = P.POLLRDNORM | P.POLLRDBAND | P.POLLIN | P.POLLHUP | P.POLLERR
-OUT_SET: Final = P.POLLWRBAND | P.POLLWRNORM | P.POLLOUT | P.POLLERR
-EX_SET: Final = P.POLLPRI
+IN_SET: Final = P.POLLRDNORM | P.POLLRDBAND | P.POLLIN | P.POLLHUP | P.POLLERR | P.POLLNVAL
+OUT_SET: Final = P.POLLWRBAND | P.POLLWRNORM | P.POLLOUT | P.POLLERR | P.POLLNVAL
+EX_SET: Final = P.POLLPRI | P.POLLNVAL
 ALWAYS: Final = P.POLLERR | P.POLLHUP | P.POLLNVAL
 
 
@@ -37,6 +38,15 @@ class Polled:
         self.file: File | None = file  # None: ignored, or bad if `revents` says so
         self.events: int = events
         self.revents: int = 0
+
+
+def polled(file: File | None, events: int) -> Polled:
+    """A descriptor that is not open, or leads to a place only (O_PATH), is bad."""
+    if file is not None and not file.flags & F.O_PATH:
+        return Polled(file, events)
+    item = Polled(None, events)
+    item.revents = P.POLLNVAL
+    return item
 
 
 def scan(items: list[Polled]) -> int:
@@ -136,11 +146,7 @@ def read_fds(t: Task, fds: int, nfds: int) -> list[Polled]:
         raise Errno(E.EINVAL)
     items: list[Polled] = []
     for fd, events, _ in POLLFD.iter_unpack(t.mm.read(fds, nfds * POLLFD.size)):
-        file = t.fds.find(fd)
-        item = Polled(file, events & 0xFFFF)
-        if file is None and fd >= 0:
-            item.revents = P.POLLNVAL
-        items.append(item)
+        items.append(polled(t.fds.find(fd), events & 0xFFFF) if fd >= 0 else Polled(None, 0))
     return items
 
 
@@ -223,7 +229,7 @@ def do_select(t: Task, nfds: int, readfds: int, writefds: int, exceptfds: int, d
         if want_ex & bit:
             events |= EX_SET
         numbers.append(fd)
-        items.append(Polled(file, events))
+        items.append(polled(file, events))
     count = wait(t, items, deadline)
     # An error or hang-up makes a file ready only for the sets that count it; a wake-up for others goes on waiting.
     while count > 0 and not any(item.revents & item.events for item in items):
