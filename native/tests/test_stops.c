@@ -223,7 +223,7 @@ static void test_32bit(void)
 
     START(&vm, sysenter);
     EQ(go(&vm), CN_STOP_EXCEPTION);
-    EQ(vm.stop.signo, SIGSEGV);
+    CHECK(vm.stop.signo == SIGSEGV || vm.stop.signo == SIGILL); /* AMD does not know it in long mode */
     end(&vm);
 
     START(&vm, far32);

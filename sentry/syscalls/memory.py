@@ -100,6 +100,12 @@ def mprotect(t: Task, addr: int, length: int, prot: int) -> int:
     if prot & ~PROT_KNOWN or (prot & MM.PROT_GROWSDOWN and prot & MM.PROT_GROWSUP):
         raise Errno(E.EINVAL)
     if prot & (MM.PROT_GROWSDOWN | MM.PROT_GROWSUP):
+        if addr % PAGE:
+            raise Errno(E.EINVAL)
+        if not length:
+            return 0
+        if (addr + length) >> 64:  # C, which has no more bits, could not tell
+            raise Errno(E.ENOMEM)
         region = t.mm.find(addr)
         if region is None:
             raise Errno(E.ENOMEM)

@@ -244,6 +244,12 @@ static void growing(void)
     CHECK(mmap(p - 1200 * P, P, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p - 1200 * P);
     CHECK(going_down(p, 600, 900, 8 << 20) == 3);
     CHECK(going_down(p, 600, 1199, 8 << 20) == -SIGSEGV);
+    CHECK(mprotect(p, P, PROT_READ | PROT_GROWSDOWN) == 0);
+    CHECK(mprotect(p + 8, P, PROT_READ | PROT_GROWSDOWN) == -1 && errno == EINVAL);
+    CHECK(mprotect(p, 0, PROT_READ | PROT_GROWSDOWN) == 0);
+    CHECK(mprotect(p, -1UL, PROT_READ | PROT_GROWSDOWN) == -1 && errno == ENOMEM);
+    CHECK(mprotect(p, -(size_t)p, PROT_READ | PROT_GROWSDOWN) == -1 && errno == ENOMEM);
+    CHECK(mprotect(p, -1UL, PROT_READ) == -1 && errno == ENOMEM);
     munmap(room, 32 << 20);
 }
 
